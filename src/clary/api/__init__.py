@@ -1,0 +1,1 @@
+"""One handler per control operation; the ASGI application."""

@@ -1,0 +1,1 @@
+"""AWS wire protocols and faults from service models; knows no SageMaker."""

@@ -1,0 +1,1 @@
+"""The loops that make the actual state the wanted one."""

@@ -1,0 +1,1 @@
+"""Starts, watches and stops instances on this machine (and others)."""

@@ -1,0 +1,1 @@
+"""Ways to start an instance: a process today; containers and Ray later."""

@@ -1,0 +1,1 @@
+"""The front door: HTTP, runtime paths, forwarding of everything else."""

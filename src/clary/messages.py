@@ -1,0 +1,277 @@
+"""What gateway, control, hosts and workers say to each other.
+
+Two kinds of conversation:
+
+**Frames**, between a router and a worker, over a Unix socket (or TCP across machines)::
+
+    0      1      2        4            8            12            16             20
+    +------+------+--------+------------+------------+-------------+--------------+------+------+
+    | kind | flags| status | request id | number     | meta length | body length  | meta | body |
+    |  u8  |  u8  |  u16   |    u32     |    u32     |     u32     |     u32      | JSON | bytes|
+    +------+------+--------+------------+------------+-------------+--------------+------+------+
+
+All integers are big-endian. ``meta`` is a flat JSON object of lower-case HTTP header names to
+strings, or nothing at all. What ``status`` and ``number`` mean depends on the kind (below). Many
+requests share one connection: the request id tells them apart, and is chosen by the router, unique
+on its connection while the request is open.
+
+A body longer than ``MAX_BODY_PART`` travels in several frames: the first carries ``MORE``, then
+``BODY`` frames follow (request) or ``PART`` frames (reply), the last without ``MORE``. Frames of
+different requests may lie between them. A worker sends at most ``REPLY_WINDOW`` bytes of one reply
+ahead of the ``CREDIT`` that it was given, so that one slow client never stalls its neighbours.
+
+**JSON lines**, one object a line, for everything that is not an invocation: supervisor, hosts,
+publishing of routes. ``encode_line`` and ``LineDecoder`` are that format.
+
+Standard library only, Python 3.9: workers import this in the model's interpreter.
+"""
+
+import json
+import struct
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+PROTOCOL_VERSION = 1
+
+HEAD = struct.Struct("!BBHIIII")
+HEAD_LENGTH = HEAD.size
+
+# Kinds. Router to worker: PING, INVOKE, BODY, CANCEL, CREDIT. Worker to router: the rest.
+HELLO = 1
+"""First frame on a connection, from the worker. status: PROTOCOL_VERSION; number: how many
+requests of one connection it may have in progress at once (oldest first), 0 = any number. All
+others on the connection have not been started: they may be sent elsewhere if the worker dies."""
+PING = 2
+"""number: anything; comes back in the PONG."""
+PONG = 3
+"""status: 200 when the worker can take invocations, else 503."""
+INVOKE = 4
+"""number: time left for the whole invocation, in milliseconds. meta: request headers, and
+``:path`` where it is not ``/invocations``."""
+BODY = 5
+"""More of a request's body."""
+REPLY = 6
+"""status: HTTP status of the container; number: microseconds in the handler; meta: reply headers.
+When the reply is a stream (a generator), the number is 0 and PART frames follow as they come."""
+PART = 7
+"""More of a reply's body. status: 200, or another one when the handler failed in mid-stream (the
+body is then the error text and the stream ends)."""
+CANCEL = 8
+"""The router no longer wants the answer. No reply follows, whatever the state of the request."""
+CREDIT = 9
+"""number: so many more bytes of the reply's body may be sent."""
+
+# Flags.
+MORE = 1
+"""Body goes on in a later frame of this request."""
+STREAM = 2
+"""On REPLY: the parts are yielded by the handler one by one; pass each on at once. On INVOKE: the
+client asked for a response stream."""
+
+MAX_BODY_PART = 256 * 1024
+"""Most bytes of body in one frame. Larger frames are a protocol error."""
+MAX_META = 64 * 1024
+"""Most bytes of meta in one frame. Larger frames are a protocol error."""
+REPLY_WINDOW = 1024 * 1024
+"""Bytes of one reply that a worker may send before it has been given CREDIT."""
+
+
+class ProtocolError(Exception):
+    """The peer sent something that is no frame. The connection is of no more use."""
+
+
+class Frame(NamedTuple):
+    """One frame, as decoded."""
+
+    kind: int
+    flags: int
+    status: int
+    request_id: int
+    number: int
+    meta: bytes
+    body: bytes
+
+
+def encode_frame(
+    kind: int,
+    request_id: int = 0,
+    *,
+    flags: int = 0,
+    status: int = 0,
+    number: int = 0,
+    meta: bytes = b"",
+    body: bytes = b"",
+) -> bytes:
+    """Return the bytes of one frame. ``body`` is copied; use HEAD directly for large ones."""
+    return HEAD.pack(kind, flags, status, request_id, number, len(meta), len(body)) + meta + body
+
+
+class FrameDecoder:
+    """Cuts a byte stream into frames."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> List[Frame]:
+        """Take bytes as they came; return the frames that are now whole, in order.
+
+        Raises:
+            ProtocolError: A length is over the limits above.
+        """
+        if self._rest:
+            data = self._rest + data
+        frames: List[Frame] = []
+        position = 0
+        length = len(data)
+        unpack = HEAD.unpack_from
+        while length - position >= 20:
+            kind, flags, status, request_id, number, meta_length, body_length = unpack(
+                data, position
+            )
+            if body_length > MAX_BODY_PART or meta_length > MAX_META:
+                raise ProtocolError(f"frame of kind {kind}: {meta_length} + {body_length} bytes")
+            meta_start = position + 20
+            body_start = meta_start + meta_length
+            end = body_start + body_length
+            if end > length:
+                break
+            frames.append(
+                Frame(
+                    kind,
+                    flags,
+                    status,
+                    request_id,
+                    number,
+                    data[meta_start:body_start],
+                    data[body_start:end],
+                )
+            )
+            position = end
+        self._rest = data[position:] if position else data
+        return frames
+
+
+class MetaCache:
+    """Turns meta blocks into dictionaries and back, remembering the ones that recur.
+
+    Nearly all requests of an endpoint carry the same few headers, so that encoding and decoding
+    JSON would be a tenth of the cost of a small invocation. Returned dictionaries are shared:
+    leave them unchanged.
+    """
+
+    __slots__ = ("_decoded", "_encoded", "_size")
+
+    def __init__(self, size: int = 1024) -> None:
+        self._size = size
+        self._decoded: Dict[bytes, Dict[str, str]] = {}
+        self._encoded: Dict[Tuple[Tuple[str, str], ...], bytes] = {}
+
+    def decode(self, meta: bytes) -> Dict[str, str]:
+        """Return the headers in a meta block.
+
+        Raises:
+            ProtocolError: It is no flat JSON object of strings.
+        """
+        headers = self._decoded.get(meta)
+        if headers is None:
+            headers = decode_meta(meta)
+            if len(self._decoded) >= self._size:
+                self._decoded.clear()
+            self._decoded[meta] = headers
+        return headers
+
+    def encode(self, headers: Tuple[Tuple[str, str], ...]) -> bytes:
+        """Return the meta block for pairs of lower-case name and value."""
+        meta = self._encoded.get(headers)
+        if meta is None:
+            meta = encode_meta(dict(headers))
+            if len(self._encoded) >= self._size:
+                self._encoded.clear()
+            self._encoded[headers] = meta
+        return meta
+
+
+def encode_meta(headers: Dict[str, str]) -> bytes:
+    """Return the meta block for a dictionary of headers."""
+    return json.dumps(headers, separators=(",", ":")).encode() if headers else b""
+
+
+def decode_meta(meta: bytes) -> Dict[str, str]:
+    """Return the headers in a meta block.
+
+    Raises:
+        ProtocolError: It is no flat JSON object of strings.
+    """
+    if not meta:
+        return {}
+    try:
+        headers = json.loads(meta)
+    except ValueError as error:
+        raise ProtocolError(f"meta is no JSON: {error}") from error
+    if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
+        raise ProtocolError("meta is no flat object of strings")
+    return headers
+
+
+def encode_line(message: Dict[str, Any]) -> bytes:
+    """Return one JSON line."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+class LineDecoder:
+    """Cuts a byte stream into JSON lines."""
+
+    __slots__ = ("_limit", "_parts", "_size")
+
+    def __init__(self, limit: int = 64 * 1024 * 1024) -> None:
+        self._limit = limit
+        self._parts: List[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> List[Dict[str, Any]]:
+        """Take bytes as they came; return the messages that are now whole, in order.
+
+        Raises:
+            ProtocolError: A line is no JSON object, or longer than the limit.
+        """
+        if b"\n" not in data:
+            self._parts.append(data)
+            self._size += len(data)
+            if self._size > self._limit:
+                raise ProtocolError(f"line of more than {self._limit} bytes")
+            return []
+        *lines, rest = (b"".join([*self._parts, data])).split(b"\n")
+        self._parts = [rest] if rest else []
+        self._size = len(rest)
+        messages = []
+        for line in lines:
+            if not line:
+                continue
+            try:
+                message = json.loads(line)
+            except ValueError as error:
+                raise ProtocolError(f"line is no JSON: {error}") from error
+            if not isinstance(message, dict):
+                raise ProtocolError("line is no JSON object")
+            messages.append(message)
+        return messages
+
+
+def parse_address(address: str) -> Tuple[str, str, Optional[int]]:
+    """Split a worker's address into scheme, host or path, and port.
+
+    ``unix:/run/w0.sock`` and ``tcp:10.0.0.2:4000`` speak frames; ``http:127.0.0.1:8080`` is a
+    user's own HTTP server.
+
+    Raises:
+        ProtocolError: It is none of these.
+    """
+    scheme, _, rest = address.partition(":")
+    if scheme == "unix" and rest:
+        return scheme, rest, None
+    if scheme in ("tcp", "http"):
+        host, _, port = rest.rpartition(":")
+        if host and port.isdigit():
+            return scheme, host.strip("[]"), int(port)
+    raise ProtocolError(f"no address of a worker: {address!r}")

@@ -1,0 +1,1 @@
+"""What things are: endpoint, variant, model; their names, ARNs and statuses."""

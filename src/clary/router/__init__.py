@@ -1,0 +1,1 @@
+"""Takes one invocation to one instance and back."""
