@@ -1,0 +1,51 @@
+"""Counters of this process, cumulative since its start.
+
+The hot path adds to plain attributes; a timer reads them. Values only grow, so that a lost report
+costs nothing: the next one has it all.
+"""
+
+
+class VariantCounters:
+    """What one gateway counted for one production variant."""
+
+    __slots__ = ("handler_us", "invocations", "model_errors", "overloaded")
+
+    def __init__(self) -> None:
+        self.invocations = 0
+        """Invocations sent to a container."""
+        self.model_errors = 0
+        """Invocations that ended as ModelError."""
+        self.overloaded = 0
+        """Invocations refused because of full queues."""
+        self.handler_us = 0
+        """Time in the handler over all invocations, in microseconds."""
+
+    def to_json(self) -> dict[str, int]:
+        """Return the values by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Registry:
+    """All counters of this process."""
+
+    def __init__(self) -> None:
+        self._variants: dict[tuple[str, str], VariantCounters] = {}
+
+    def variant(self, endpoint: str, variant: str) -> VariantCounters:
+        """Return the counters of a variant, the same object each time."""
+        counters = self._variants.get((endpoint, variant))
+        if counters is None:
+            counters = self._variants[endpoint, variant] = VariantCounters()
+        return counters
+
+    def forget(self, endpoint: str) -> None:
+        """Drop the counters of an endpoint that is gone."""
+        for key in [key for key in self._variants if key[0] == endpoint]:
+            del self._variants[key]
+
+    def to_json(self) -> list[dict[str, object]]:
+        """Return all values, for a report."""
+        return [
+            {"endpoint": endpoint, "variant": variant, **counters.to_json()}
+            for (endpoint, variant), counters in self._variants.items()
+        ]

@@ -1,0 +1,59 @@
+"""Choose a variant, an instance and a worker. Pure, but for the random number handed in."""
+
+from collections.abc import Sequence
+
+from clary.router.table import Instance, Variant, Worker
+
+
+def choose_variant(variants: Sequence[Variant], fraction: float) -> Variant | None:
+    """Choose by weight among the variants that have a usable instance.
+
+    Args:
+        variants: In the order of the endpoint configuration.
+        fraction: Random number, 0 up to but not including 1.
+
+    Returns:
+        None when no variant with a weight above 0 has a usable instance.
+    """
+    usable = [v for v in variants if v.weight > 0 and any(i.is_usable for i in v.instances)]
+    if not usable:
+        return None
+    point = fraction * sum(variant.weight for variant in usable)
+    for variant in usable:
+        point -= variant.weight
+        if point < 0:
+            return variant
+    return usable[-1]
+
+
+def choose_instance(instances: Sequence[Instance]) -> Instance | None:
+    """Choose the usable instance with the fewest open requests."""
+    usable = [instance for instance in instances if instance.is_usable]
+    if not usable:
+        return None
+    return min(usable, key=lambda instance: instance.outstanding)
+
+
+def choose_worker(workers: Sequence[Worker], pack_below_s: float) -> Worker | None:
+    """Choose a worker of one instance.
+
+    A handler that is faster than the gateway never keeps one process busy: spreading its requests
+    over several only costs the cores that the gateway needs, so the first worker takes them all.
+    Slower ones go to the worker with the fewest open requests.
+
+    Args:
+        workers: In their order on the instance.
+        pack_below_s: Mean time in the handler under which the first worker takes all, in seconds.
+    """
+    best: Worker | None = None
+    for worker in workers:
+        channel = worker.channel
+        if not channel.is_ready:
+            continue
+        if best is None:
+            if channel.outstanding == 0 or 0 < channel.mean_handler_s < pack_below_s:
+                return worker
+            best = worker
+        elif channel.outstanding < best.channel.outstanding:
+            best = worker
+    return best

@@ -1,0 +1,244 @@
+"""A connection to one of our workers: frames over a Unix socket, or TCP across machines.
+
+Connects by itself and again after a loss, for a restarted worker listens at the same address. Keeps
+the invocations that it sent, oldest first, since the order says which of them a dead worker may
+have started (``messages.HELLO``).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from clary.errors import InvocationTimeout, WorkerLost
+from clary.messages import (
+    BODY,
+    CANCEL,
+    CREDIT,
+    HEAD,
+    HELLO,
+    INVOKE,
+    MAX_BODY_PART,
+    MORE,
+    PART,
+    PROTOCOL_VERSION,
+    REPLY,
+    FrameDecoder,
+    ProtocolError,
+    parse_address,
+)
+from clary.router.base import Resubmit
+from clary.router.invocation import Invocation
+
+RECONNECT_PAUSES_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+WRITE_HIGH_WATER = 1024 * 1024
+AVERAGE_WEIGHT = 0.05
+"""Share of the newest call in the moving average of handler times."""
+
+
+class FrameChannel(asyncio.Protocol):
+    """Frames to one worker; the ``Channel`` of ``unix:`` and ``tcp:`` addresses."""
+
+    def __init__(self, address: str, *, on_ready: Callable[[], None], resubmit: Resubmit) -> None:
+        """Prepare; ``start`` connects.
+
+        Args:
+            address: As ``messages.parse_address`` reads it.
+            on_ready: Called when the channel can take invocations (again).
+            resubmit: Takes invocations that a dead worker did not start.
+        """
+        self.outstanding = 0
+        self.is_ready = False
+        self.mean_handler_s = 0.0
+        self.concurrency = 1
+        self._address = address
+        self._on_ready = on_ready
+        self._resubmit = resubmit
+        self._pending: dict[int, Invocation] = {}
+        self._next_id = 0
+        self._transport: asyncio.Transport | None = None
+        self._decoder = FrameDecoder()
+        self._blocked: list[Invocation] = []
+        self._is_full = False
+        self._is_closing = False
+        self._connecting: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to connect, and try until it works or the channel is closed."""
+        self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        _, host, port = parse_address(self._address)
+        attempt = 0
+        while not self._is_closing:
+            try:
+                if port is None:
+                    await loop.create_unix_connection(lambda: self, host)
+                else:
+                    await loop.create_connection(lambda: self, host, port)
+                return
+            except OSError:
+                pause = RECONNECT_PAUSES_S[min(attempt, len(RECONNECT_PAUSES_S) - 1)]
+                attempt += 1
+                await asyncio.sleep(pause)
+
+    # Channel ------------------------------------------------------------------------------
+
+    def submit(self, invocation: Invocation) -> None:
+        transport = self._transport
+        if transport is None:
+            self._resubmit(invocation, WorkerLost("The connection to the model was lost."))
+            return
+        request_id = self._next_id = (self._next_id + 1) & 0xFFFFFFFF
+        now = time.monotonic()
+        invocation.request_id = request_id
+        invocation.sent_at = now
+        self._pending[request_id] = invocation
+        self.outstanding += 1
+        meta = invocation.meta
+        body = invocation.body
+        time_left_ms = max(int((invocation.deadline - now) * 1000), 1)
+        length = len(body)
+        if length <= MAX_BODY_PART:
+            flags = MORE if invocation.is_streamed else 0
+            transport.write(
+                HEAD.pack(INVOKE, flags, 0, request_id, time_left_ms, len(meta), length)
+                + meta
+                + body
+            )
+            return
+        transport.write(HEAD.pack(INVOKE, MORE, 0, request_id, time_left_ms, len(meta), 0) + meta)
+        self._write_parts(transport, request_id, body, invocation.is_streamed)
+
+    def send_body(self, invocation: Invocation, data: bytes, more: bool) -> bool:
+        if self._transport is not None and invocation.request_id in self._pending:
+            self._write_parts(self._transport, invocation.request_id, data, more)
+            if self._is_full and more:
+                self._blocked.append(invocation)
+                return False
+        return True
+
+    def _write_parts(
+        self, transport: asyncio.Transport, request_id: int, data: bytes, more: bool
+    ) -> None:
+        view = memoryview(data)
+        position = 0
+        while True:
+            part = view[position : position + MAX_BODY_PART]
+            position += MAX_BODY_PART
+            is_last = position >= len(view)
+            flags = MORE if more or not is_last else 0
+            transport.write(HEAD.pack(BODY, flags, 0, request_id, 0, 0, len(part)))
+            transport.write(part)
+            if is_last:
+                return
+
+    def cancel(self, invocation: Invocation) -> None:
+        if self._pending.pop(invocation.request_id, None) is not None:
+            self.outstanding -= 1
+            if self._transport is not None:
+                self._transport.write(HEAD.pack(CANCEL, 0, 0, invocation.request_id, 0, 0, 0))
+
+    def credit(self, invocation: Invocation, count: int) -> None:
+        if self._transport is not None and invocation.request_id in self._pending:
+            self._transport.write(HEAD.pack(CREDIT, 0, 0, invocation.request_id, count, 0, 0))
+
+    def expire(self, now: float) -> None:
+        late = [i for i in self._pending.values() if i.deadline <= now]
+        for invocation in late:
+            self.cancel(invocation)
+            if self.concurrency == 1:
+                # What does one thing at a time and is late may hang. Send it nothing more until
+                # it gives a sign of life; its host replaces it if it gives none.
+                self.is_ready = False
+            invocation.on_failure(InvocationTimeout())
+
+    def close(self) -> None:
+        self._is_closing = True
+        self.is_ready = False
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._transport is not None and not self._pending:
+            self._transport.close()
+
+    # asyncio.Protocol ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self._transport = transport
+        self._decoder = FrameDecoder()
+        self._is_full = False
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._decoder.feed(data)
+        except ProtocolError:
+            assert self._transport is not None
+            self._transport.abort()
+            return
+        if not self.is_ready and not self._is_closing and frames:
+            self._greet(frames[0].kind, frames[0].status, frames[0].number)
+        pending = self._pending
+        for kind, flags, status, request_id, number, meta, body in frames:
+            if kind == REPLY:
+                if flags & MORE:
+                    invocation = pending.get(request_id)
+                else:
+                    invocation = pending.pop(request_id, None)
+                    if invocation is not None:
+                        self.outstanding -= 1
+                if invocation is not None:
+                    variant = invocation.variant
+                    if variant is not None:
+                        variant.counters.handler_us += number
+                    self.mean_handler_s += (number / 1e6 - self.mean_handler_s) * AVERAGE_WEIGHT
+                    invocation.on_reply(status, meta, body, flags & MORE != 0)
+            elif kind == PART:
+                more = flags & MORE != 0
+                invocation = pending.get(request_id)
+                if invocation is not None:
+                    if not more:
+                        del pending[request_id]
+                        self.outstanding -= 1
+                    invocation.on_part(status, body, more)
+        if self._is_closing and not pending and self._transport is not None:
+            self._transport.close()
+
+    def _greet(self, kind: int, status: int, number: int) -> None:
+        """First frame of a connection, or a sign of life from a worker that was thought to hang."""
+        if kind == HELLO:
+            if status != PROTOCOL_VERSION:
+                assert self._transport is not None
+                self._transport.abort()
+                return
+            self.concurrency = number
+        self.is_ready = True
+        self._on_ready()
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        blocked, self._blocked = self._blocked, []
+        for invocation in blocked:
+            invocation.on_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.is_ready = False
+        pending, self._pending = self._pending, {}
+        blocked, self._blocked = self._blocked, []
+        self.outstanding = 0
+        error = WorkerLost("The process of the model ended while it worked on the request.")
+        for position, invocation in enumerate(pending.values()):
+            may_be_started = self.concurrency == 0 or position < self.concurrency
+            if may_be_started or invocation.is_streamed:
+                invocation.on_failure(error)
+            else:
+                self._resubmit(invocation, error)
+        for invocation in blocked:
+            invocation.on_writable()
+        if not self._is_closing:
+            self.start()

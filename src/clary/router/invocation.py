@@ -1,0 +1,65 @@
+"""One invocation, as the router sees it: what to ask, until when, and whom to tell.
+
+Not an HTTP request: the gateway makes invocations from HTTP, jobs will make them from queues and
+files. A subclass overrides the ``on_…`` methods; each invocation ends with exactly one of
+``on_reply`` without ``more``, ``on_part`` without ``more``, or ``on_failure``, unless it was
+cancelled: then nothing more is called.
+"""
+
+from typing import TYPE_CHECKING
+
+from clary.errors import InvocationError
+
+if TYPE_CHECKING:
+    from clary.router.table import Variant, Worker
+
+
+class Invocation:
+    """A request to an endpoint. Plain attributes, for this is the hottest object there is."""
+
+    __slots__ = (
+        "body",
+        "body_length",
+        "container",
+        "deadline",
+        "endpoint",
+        "is_streamed",
+        "meta",
+        "request_id",
+        "sent_at",
+        "variant",
+        "worker",
+    )
+
+    def __init__(self, endpoint: str, meta: bytes, body: bytes, deadline: float) -> None:
+        self.endpoint = endpoint
+        self.meta = meta
+        """Headers for the container, as a meta block of ``messages``."""
+        self.body = body
+        self.deadline = deadline
+        """Latest moment for the whole answer, in seconds on the monotonic clock."""
+        self.is_streamed = False
+        """Whether the body is sent as it arrives, so that it could not be sent a second time."""
+        self.body_length = len(body)
+        """Length of the whole body in bytes, also when it is streamed."""
+        # Set by the router once a worker is chosen:
+        self.variant: Variant | None = None
+        self.container = "primary"
+        self.worker: Worker | None = None
+        self.request_id = 0
+        self.sent_at = 0.0
+
+    def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
+        """Take the container's answer; ``more`` means that parts of its body follow."""
+        raise NotImplementedError
+
+    def on_part(self, status: int, body: bytes, more: bool) -> None:
+        """Take more of the body; a status other than 200 means that the handler failed."""
+        raise NotImplementedError
+
+    def on_failure(self, error: InvocationError) -> None:
+        """Take the news that there will be no answer, or no more of it."""
+        raise NotImplementedError
+
+    def on_writable(self) -> None:
+        """Go on sending a streamed body: the channel takes more again."""

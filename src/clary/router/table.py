@@ -1,0 +1,73 @@
+"""The routing table in its working form: variants, instances, workers and their channels.
+
+Made from the ``EndpointRoute`` values that control publishes. Values are swapped whole; what lives
+on between two of them are the ``Worker`` objects, one per address, with their open connections.
+"""
+
+from clary.metrics.registry import VariantCounters
+from clary.resources.routing_table import EndpointRoute
+from clary.router.base import Channel
+
+
+class Worker:
+    """One address that takes invocations."""
+
+    __slots__ = ("address", "channel", "instance_id", "uses")
+
+    def __init__(self, address: str, instance_id: str, channel: Channel) -> None:
+        self.address = address
+        self.instance_id = instance_id
+        self.channel = channel
+        self.uses = 0
+        """How many published routes name it; at 0 the channel is closed once it is idle."""
+
+
+class Instance:
+    """One healthy instance of a variant."""
+
+    __slots__ = ("container", "id", "workers")
+
+    def __init__(self, id: str, container: str, workers: tuple[Worker, ...]) -> None:
+        self.id = id
+        self.container = container
+        self.workers = workers
+
+    @property
+    def outstanding(self) -> int:
+        """Open requests over all workers."""
+        return sum(worker.channel.outstanding for worker in self.workers)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether any worker is connected and answering."""
+        return any(worker.channel.is_ready for worker in self.workers)
+
+
+class Variant:
+    """One production variant."""
+
+    __slots__ = ("counters", "instances", "name", "weight")
+
+    def __init__(
+        self, name: str, weight: float, instances: tuple[Instance, ...], counters: VariantCounters
+    ) -> None:
+        self.name = name
+        self.weight = weight
+        self.instances = instances
+        self.counters = counters
+
+
+class Endpoint:
+    """One endpoint that takes invocations."""
+
+    __slots__ = ("name", "route", "single", "variants")
+
+    def __init__(self, name: str, variants: tuple[Variant, ...], route: EndpointRoute) -> None:
+        self.name = name
+        self.variants = variants
+        self.route = route
+        only = variants[0] if len(variants) == 1 else None
+        self.single: Worker | None = None
+        """The only worker of the only instance of the only variant: the common case on a laptop."""
+        if only is not None and len(only.instances) == 1 and len(only.instances[0].workers) == 1:
+            self.single = only.instances[0].workers[0]
