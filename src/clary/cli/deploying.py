@@ -1,0 +1,218 @@
+"""`clary deploy`: a directory becomes an endpoint.
+
+pack → upload → CreateModel → CreateEndpointConfig → [replace] → CreateEndpoint → wait
+"""
+
+import shutil
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from clary.cli.api import Api, Refused
+from clary.cli.deployment import Deployment, check_entry_point, resource_name
+from clary.cli.endpoints import (
+    TAG,
+    DeploymentFailed,
+    delete_endpoint,
+    delete_made_by_deploy,
+    find_endpoint,
+    log_tail,
+    settle,
+    wait_in_service,
+)
+from clary.cli.failure import CommandFailed
+from clary.cli.output import Steps, size_text, stderr
+from clary.cli.packing import Archive, existing_archive, layout, pack, total_size
+
+VARIANT = "AllTraffic"
+LOG_LINES = 30
+
+# CreateModel wants a role. Nothing is assumed here, and on AWS `deploy` is not what one uses.
+ROLE_NAME = "clary-deploy"
+
+
+def deploy(api: Api, wanted: Deployment, steps: Steps, *, wait: bool = True) -> None:
+    """Make the endpoint, or replace the one of that name.
+
+    Raises:
+        DeploymentFailed: The server could not bring it into service.
+        CommandFailed: It did not come so far.
+    """
+    with tempfile.TemporaryDirectory(prefix="clary-deploy-") as scratch:
+        archive = _archive(wanted, Path(scratch), steps)
+        url = _upload(api, archive, steps)
+    name = resource_name(wanted.name, archive.digest, datetime.now(UTC))
+    steps.begin("creating")
+    _create_model_and_config(api, wanted, name, url)
+    if find_endpoint(api, wanted.name) is None:
+        _create_endpoint(api, wanted.name, name)
+    else:
+        replace_endpoint(api, wanted.name, name, steps)
+    if wait:
+        wait_in_service(api, wanted.name, steps)
+
+
+def deploy_and_report(api: Api, wanted: Deployment, *, wait: bool = True) -> None:
+    """Deploy with the progress display; say how to call it, or why it failed.
+
+    Raises:
+        CommandFailed: It failed. The reason and the end of the model's log have been printed.
+    """
+    console = stderr()
+    try:
+        with Steps(console) as steps:
+            deploy(api, wanted, steps, wait=wait)
+    except DeploymentFailed as error:
+        console.print(f"\n{error.message.rstrip()}", style="red", markup=False)
+        if log := log_tail(api, wanted.name, LOG_LINES).rstrip():
+            console.print(f"\nlast lines of its log (clary logs {wanted.name}):", style="bold")
+            console.print(log, markup=False)
+        raise CommandFailed from error
+    if wait:
+        console.print(f"\n{wanted.name} is in service:", style="bold")
+        sys.stdout.write(f"clary invoke {wanted.name} -d '…'\n")
+    else:
+        sys.stdout.write(f"clary describe {wanted.name}\n")
+
+
+def replace_endpoint(api: Api, endpoint: str, config: str, steps: Steps) -> None:
+    """Put an endpoint of the same name in the place of one that exists.
+
+    The old one is deleted first, so calls in between find no endpoint. Model and configuration of
+    the new one exist before that: what the server refuses, it refuses while the old one serves.
+    """
+    steps.begin("replacing")
+    settle(api, endpoint)
+    delete_endpoint(api, endpoint)
+    delete_made_by_deploy(api, endpoint, keep=config)
+    steps.begin("creating")
+    _create_endpoint(api, endpoint, config)
+
+
+def _archive(wanted: Deployment, scratch: Path, steps: Steps) -> Archive:
+    steps.begin("packing")
+    if not wanted.source.is_dir():
+        archive = existing_archive(wanted.source)
+        steps.detail(f"{wanted.source.name}, {size_text(archive.size)}")
+        return archive
+    members = layout(wanted.source, own_server=wanted.own_server)
+    check_entry_point(wanted, {member.name for member in members})
+    _check_space(scratch, total_size(members))
+    archive = pack(members, scratch / "model.tar.gz")
+    steps.detail(f"{_files_text(len(members))}, {size_text(archive.size)}")
+    return archive
+
+
+def _files_text(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def _check_space(scratch: Path, needed: int) -> None:
+    free = shutil.disk_usage(scratch).free
+    if needed > free:
+        raise CommandFailed(
+            f"packing needs up to {size_text(needed)} in {scratch.parent}, which has "
+            f"{size_text(free)} free; name another directory in TMPDIR"
+        )
+
+
+def _upload(api: Api, archive: Archive, steps: Steps) -> str:
+    """Put the archive into the deployments' bucket, unless it is there, and return its URL."""
+    steps.begin("uploading")
+    account = api.call("sts", "get_caller_identity")["Account"]
+    bucket = f"clary-deployments-{account}"
+    key = f"{archive.digest}/model.tar.gz"
+    if not _has_bucket(api, bucket):
+        options: dict[str, Any] = {}
+        if api.region != "us-east-1":
+            # S3 wants the region named everywhere but there.
+            options["CreateBucketConfiguration"] = {"LocationConstraint": api.region}
+        api.call("s3", "create_bucket", Bucket=bucket, **options)
+    if _has_object(api, bucket, key, archive.size):
+        steps.detail("unchanged")
+    else:
+        sent = _Percentage(archive.size, steps)
+        api.upload(archive.file, bucket, key, sent.add)
+        steps.detail(f"s3://{bucket}/{archive.digest[:8]}…")
+    return f"s3://{bucket}/{key}"
+
+
+def _has_bucket(api: Api, bucket: str) -> bool:
+    try:
+        api.call("s3", "head_bucket", Bucket=bucket)
+    except Refused as error:
+        if error.not_found:
+            return False
+        raise
+    return True
+
+
+def _has_object(api: Api, bucket: str, key: str, size: int) -> bool:
+    try:
+        return bool(api.call("s3", "head_object", Bucket=bucket, Key=key)["ContentLength"] == size)
+    except Refused as error:
+        if error.not_found:
+            return False
+        raise
+
+
+class _Percentage:
+    """Shows how much of an upload is done. Called on boto3's transfer threads."""
+
+    def __init__(self, size: int, steps: Steps) -> None:
+        self._size = size
+        self._steps = steps
+        self._done = 0
+
+    def add(self, count: int) -> None:
+        self._done += count
+        if self._size:
+            self._steps.detail(f"{100 * self._done // self._size} % of {size_text(self._size)}")
+
+
+def _create_model_and_config(api: Api, wanted: Deployment, name: str, url: str) -> None:
+    account = url.removeprefix("s3://clary-deployments-").partition("/")[0]
+    tags = [{"Key": TAG, "Value": wanted.name}]
+    container: dict[str, Any] = {
+        "Image": wanted.image_uri,
+        "ModelDataUrl": url,
+    }
+    if wanted.container_environment:
+        container["Environment"] = wanted.container_environment
+    api.call(
+        "sagemaker",
+        "create_model",
+        ModelName=name,
+        PrimaryContainer=container,
+        ExecutionRoleArn=f"arn:aws:iam::{account}:role/{ROLE_NAME}",
+        Tags=tags,
+    )
+    variant = {
+        "VariantName": VARIANT,
+        "ModelName": name,
+        "InitialInstanceCount": wanted.instances,
+        "InstanceType": wanted.instance_type,
+    }
+    try:
+        api.call(
+            "sagemaker",
+            "create_endpoint_config",
+            EndpointConfigName=name,
+            ProductionVariants=[variant],
+            Tags=tags,
+        )
+    except Refused:
+        api.call("sagemaker", "delete_model", ModelName=name)
+        raise
+
+
+def _create_endpoint(api: Api, endpoint: str, config: str) -> None:
+    api.call(
+        "sagemaker",
+        "create_endpoint",
+        EndpointName=endpoint,
+        EndpointConfigName=config,
+        Tags=[{"Key": TAG, "Value": endpoint}],
+    )

@@ -1,0 +1,98 @@
+"""`clary ls`, `describe` and `logs`: what is there, and what it says."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from clary.cli.api import Api
+from clary.cli.output import STATUS_STYLES, ago, print_json, print_table, stdout
+
+
+def list_endpoints(api: Api, *, as_json: bool) -> None:
+    """Print all endpoints, the newest first."""
+    found = api.pages("sagemaker", "list_endpoints", "Endpoints")
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        sys.stderr.write("There are no endpoints. Make one with `clary deploy DIR`.\n")
+        return
+    rows = [
+        (item["EndpointName"], item["EndpointStatus"], ago(item["CreationTime"])) for item in found
+    ]
+    print_table(("NAME", "STATUS", "AGE"), rows, stdout())
+
+
+def describe(api: Api, name: str, *, as_json: bool) -> None:
+    """Print one endpoint with its instances."""
+    endpoint = api.call("sagemaker", "describe_endpoint", EndpointName=name)
+    endpoint.pop("ResponseMetadata", None)
+    inside = api.get_json(f"/_clary/endpoints/{name}")
+    instances = inside.get("instances") or []
+    if as_json:
+        print_json({**endpoint, "Instances": instances})
+        return
+    console = stdout()
+    for label, value in _facts(endpoint):
+        console.print(f"{label:<10}", style="bold", end="")
+        console.print(value, style=STATUS_STYLES.get(value, ""), markup=False)
+    variants = endpoint.get("ProductionVariants") or []
+    if variants:
+        console.print()
+        print_table(
+            ("VARIANT", "INSTANCES", "WEIGHT", "IMAGE"), (_variant(v) for v in variants), console
+        )
+    if instances:
+        console.print()
+        print_table(("INSTANCE", "VARIANT", "STATE", "REASON"), map(_instance, instances), console)
+
+
+def logs(
+    api: Api, name: str, *, follow: bool, lines: int, variant: str | None, instance: str | None
+) -> None:
+    """Write an endpoint's log to standard output, as it is and as it comes."""
+    pieces = api.stream(
+        f"/_clary/logs/{name}",
+        lines=lines,
+        follow=1 if follow else None,
+        variant=variant,
+        instance=instance,
+    )
+    for piece in pieces:
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+
+
+def _facts(endpoint: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "Endpoint", endpoint["EndpointName"]
+    yield "Status", endpoint["EndpointStatus"]
+    if endpoint.get("FailureReason"):
+        yield "Reason", endpoint["FailureReason"]
+    yield "Config", endpoint.get("EndpointConfigName", "")
+    yield (
+        "Created",
+        f"{endpoint['CreationTime']:%Y-%m-%d %H:%M:%S} ({ago(endpoint['CreationTime'])})",
+    )
+    yield "Changed", f"{ago(endpoint['LastModifiedTime'])} ago"
+    yield "ARN", endpoint["EndpointArn"]
+
+
+def _variant(variant: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    current = variant.get("CurrentInstanceCount", 0)
+    desired = variant.get("DesiredInstanceCount", current)
+    images = [image.get("SpecifiedImage", "") for image in variant.get("DeployedImages") or []]
+    return (
+        variant["VariantName"],
+        str(current) if current == desired else f"{current} of {desired}",
+        f"{variant.get('CurrentWeight', 1.0):g}",
+        ", ".join(images),
+    )
+
+
+def _instance(instance: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return (
+        str(instance.get("id") or instance.get("instance_id") or ""),
+        str(instance.get("variant") or ""),
+        str(instance.get("phase") or instance.get("state") or ""),
+        str(instance.get("reason") or ""),
+    )
