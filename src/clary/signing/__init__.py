@@ -1,1 +1,1 @@
-"""AWS signatures, made and checked; knows no botocore and no disk but the key file."""
+"""AWS signatures, made and checked; knows no botocore and no wire protocol."""

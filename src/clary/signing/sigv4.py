@@ -1,0 +1,408 @@
+"""Signature Version 4: checked here for every request when authentication is on.
+
+The gateway calls ``verify`` on the hot path, so it takes and compares bytes, and remembers what
+recurs: derived keys (one a day and service), and the part of the ``Authorization`` header that a
+client repeats with every request. ``scope_of`` reads who a request is for without checking
+anything; it also routes requests when authentication is off.
+
+The rules are AWS's "Signature Version 4 signing process" and, for S3, "Authenticating Requests".
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from clary.errors import AccessDenied
+from clary.signing import canonical
+from clary.signing.keys import AccessKey
+from clary.signing.refusals import Refusal, refuse, refuse_mismatch, refuse_unknown_key
+
+ALGORITHM = b"AWS4-HMAC-SHA256"
+UNSIGNED_PAYLOAD = b"UNSIGNED-PAYLOAD"
+MAX_SKEW_S = 15 * 60
+"""How far the client's clock may be off, in seconds."""
+MAX_EXPIRES_S = 7 * 24 * 3600
+"""Longest life of a presigned URL, in seconds."""
+
+_DEFAULT_EXPIRES_S = 15 * 60
+_CACHED = 1024
+
+
+class SignedRequest(NamedTuple):
+    """What a signature covers, as it came over the wire."""
+
+    method: bytes
+    path: bytes
+    """Raw, percent-encoded, without the query."""
+    query: bytes
+    """Raw, without the question mark."""
+    headers: Mapping[bytes, bytes]
+    """By lower-case name; values of a repeated header joined by a comma."""
+    payload_hash: bytes | None
+    """Hex SHA-256 of the body. None: the body is a stream, and the hash that the client declared
+    in ``x-amz-content-sha256`` is taken; who reads the stream has to compare."""
+
+
+class Scope(NamedTuple):
+    """Whom a signature names: the credential scope."""
+
+    access_key_id: str
+    date: str
+    region: str
+    service: str
+
+
+class Credential(NamedTuple):
+    """The constant part of a signature: the scope, and which headers are signed."""
+
+    scope: Scope
+    scope_bytes: bytes
+    """``20260101/us-east-1/s3/aws4_request``."""
+    signed_headers: bytes
+    """As sent: ``host;x-amz-date``."""
+    header_names: tuple[bytes, ...]
+
+
+def scope_of(headers: Mapping[bytes, bytes], query: bytes) -> Scope | None:
+    """Return whom a request is for, by its header or presigned query; None when it does not say.
+
+    Nothing is verified. SigV2, which only S3 has, gives a scope without date and region.
+    """
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        if authorization.startswith(ALGORITHM):
+            credential = _authorization(authorization.rpartition(b"Signature=")[0])
+            return credential.scope if credential else None
+        if authorization.startswith(b"AWS "):
+            return Scope(_text(authorization[4:].partition(b":")[0]), "", "", "s3")
+    if b"X-Amz-Credential=" in query:
+        return _parse_credential(unquote_to_bytes(_parameter(query, b"X-Amz-Credential") or b""))
+    if b"AWSAccessKeyId=" in query:
+        key_id = unquote_to_bytes(_parameter(query, b"AWSAccessKeyId") or b"")
+        return Scope(_text(key_id), "", "", "s3")
+    return None
+
+
+def is_signed(request: SignedRequest) -> bool:
+    """Return whether a request carries a SigV4 signature, right or wrong."""
+    return request.headers.get(b"authorization", b"").startswith(ALGORITHM) or (
+        b"X-Amz-Signature=" in request.query
+    )
+
+
+def verify(request: SignedRequest, keys: Mapping[str, AccessKey], now: datetime) -> AccessKey:
+    """Check a request's signature and return the key that made it.
+
+    Security tokens are accepted and ignored: the keys that STS hands out here are long-lived.
+
+    Args:
+        request: The request as it came.
+        keys: Known keys by id.
+        now: The moment to judge the request's date by; aware.
+
+    Raises:
+        AccessDenied: With the code and text that the addressed service would give.
+    """
+    authorization = request.headers.get(b"authorization")
+    if authorization is not None and authorization.startswith(ALGORITHM):
+        return _verify_header(request, authorization, keys, now)
+    if b"X-Amz-Signature=" in request.query or b"X-Amz-Credential=" in request.query:
+        return _verify_query(request, keys, now)
+    raise AccessDenied("Request is missing Authentication Token", "MissingAuthenticationToken")
+
+
+def derive_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """Return the signing key of one day, region and service."""
+    return _derive_key(secret, f"{date}/{region}/{service}/aws4_request".encode())
+
+
+@lru_cache(maxsize=_CACHED)
+def _derive_key(secret: str, scope: bytes) -> bytes:
+    key = b"AWS4" + secret.encode()
+    for part in scope.split(b"/"):
+        key = hmac.digest(key, part, "sha256")
+    return key
+
+
+def signature(signing_key: bytes, moment: bytes, scope: bytes, request: bytes) -> bytes:
+    """Return the hex signature of a canonical request.
+
+    Args:
+        signing_key: From ``derive_key``.
+        moment: ``x-amz-date`` of the request.
+        scope: Credential scope without the key id.
+        request: The canonical request.
+    """
+    digest = hashlib.sha256(request).hexdigest().encode()
+    text = b"AWS4-HMAC-SHA256\n%s\n%s\n%s" % (moment, scope, digest)
+    return hmac.digest(signing_key, text, "sha256").hex().encode()
+
+
+def _verify_header(
+    request: SignedRequest, authorization: bytes, keys: Mapping[str, AccessKey], now: datetime
+) -> AccessKey:
+    prefix, _, given = authorization.rpartition(b"Signature=")
+    credential = _authorization(prefix)
+    headers = request.headers
+    if credential is None:
+        scope = scope_of(headers, b"")
+        raise refuse(
+            Refusal.MALFORMED,
+            scope.service if scope else "",
+            "Authorization header requires 'Credential', 'SignedHeaders' and 'Signature' "
+            "parameters, and a credential of key id, date, region, service and aws4_request.",
+        )
+    service = credential.scope.service
+    key = keys.get(credential.scope.access_key_id)
+    if key is None:
+        raise refuse_unknown_key(service)
+    moment = headers.get(b"x-amz-date") or headers.get(b"date") or b""
+    sent_at = parse_moment(moment)
+    if sent_at is None:
+        raise refuse(
+            Refusal.MALFORMED,
+            service,
+            "The request needs an 'X-Amz-Date' header like 20260102T030405Z.",
+        )
+    if moment[:8] != credential.scope_bytes[:8]:
+        raise _wrong_scope_date(credential, moment)
+    skew = now.timestamp() - sent_at
+    if not -MAX_SKEW_S <= skew <= MAX_SKEW_S:
+        raise _skewed(service, moment, skew, now)
+    _check_signed_headers(credential, headers)
+    payload = _payload_of_header_request(request, service)
+    _compare(request, credential, key, moment, payload, given.strip())
+    return key
+
+
+def _verify_query(
+    request: SignedRequest, keys: Mapping[str, AccessKey], now: datetime
+) -> AccessKey:
+    query = request.query
+    fields = {
+        name: unquote_to_bytes(_parameter(query, name) or b"")
+        for name in (
+            b"X-Amz-Algorithm",
+            b"X-Amz-Credential",
+            b"X-Amz-Date",
+            b"X-Amz-Expires",
+            b"X-Amz-SignedHeaders",
+            b"X-Amz-Signature",
+        )
+    }
+    credential = _credential(fields[b"X-Amz-Credential"], fields[b"X-Amz-SignedHeaders"])
+    moment = fields[b"X-Amz-Date"]
+    sent_at = parse_moment(moment)
+    service = credential.scope.service if credential else ""
+    lifetime = _parse_expires(fields[b"X-Amz-Expires"], service)
+    if (
+        credential is None
+        or sent_at is None
+        or lifetime is None
+        or fields[b"X-Amz-Algorithm"] != ALGORITHM
+    ):
+        raise refuse(
+            Refusal.MALFORMED_QUERY,
+            service,
+            "Query-string authentication requires the X-Amz-Algorithm (AWS4-HMAC-SHA256), "
+            "X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders and X-Amz-Expires "
+            f"(1 to {MAX_EXPIRES_S}) parameters.",
+        )
+    key = keys.get(credential.scope.access_key_id)
+    if key is None:
+        raise refuse_unknown_key(service)
+    if moment[:8] != credential.scope_bytes[:8]:
+        raise _wrong_scope_date(credential, moment)
+    age = now.timestamp() - sent_at
+    if age > lifetime:
+        text = "Request has expired" if service == "s3" else _expired_text(moment, lifetime, now)
+        raise refuse(Refusal.EXPIRED, service, text)
+    if age < -MAX_SKEW_S:
+        raise refuse(Refusal.EXPIRED, service, "Request is not yet valid")
+    _check_signed_headers(credential, request.headers)
+    if service == "s3":
+        payload = request.headers.get(b"x-amz-content-sha256") or UNSIGNED_PAYLOAD
+    else:
+        payload = request.payload_hash or canonical.EMPTY_SHA256
+    given = fields[b"X-Amz-Signature"]
+    _compare(request, credential, key, moment, payload, given, without=b"X-Amz-Signature")
+    return key
+
+
+def _compare(
+    request: SignedRequest,
+    credential: Credential,
+    key: AccessKey,
+    moment: bytes,
+    payload: bytes,
+    given: bytes,
+    *,
+    without: bytes = b"",
+) -> None:
+    """Raise AccessDenied unless the signature fits one canonical form of the request."""
+    headers = request.headers
+    lines = [
+        b"%s:%s" % (name, b" ".join(headers.get(name, b"").split()))
+        for name in credential.header_names
+    ]
+    rest = b"%s\n\n%s\n%s" % (b"\n".join(lines), credential.signed_headers, payload)
+    signing_key = _derive_key(key.secret, credential.scope_bytes)
+    service = credential.scope.service
+    for path in canonical.paths(request.path, s3=service == "s3"):
+        for query in canonical.queries(request.query, without=without):
+            text = b"%s\n%s\n%s\n%s" % (request.method, path, query, rest)
+            expected = signature(signing_key, moment, credential.scope_bytes, text)
+            if hmac.compare_digest(expected, given):
+                return
+    raise refuse_mismatch(service)
+
+
+def _check_signed_headers(credential: Credential, headers: Mapping[bytes, bytes]) -> None:
+    names = credential.header_names
+    if b"host" not in names and b":authority" not in names:
+        raise refuse(
+            Refusal.NOT_ALL_SIGNED,
+            credential.scope.service,
+            "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.",
+        )
+    if credential.scope.service == "s3":
+        # Other headers decide what S3 does (ACL, copy source, encryption): all must be signed.
+        unsigned = [n for n in headers if n.startswith(b"x-amz-") and n not in names]
+        if unsigned and unsigned != [b"x-amz-user-agent"]:
+            raise refuse(
+                Refusal.NOT_ALL_SIGNED,
+                "s3",
+                "There were headers present in the request which were not signed: "
+                + ", ".join(sorted(_text(name) for name in unsigned)),
+            )
+
+
+def _payload_of_header_request(request: SignedRequest, service: str) -> bytes:
+    declared = request.headers.get(b"x-amz-content-sha256")
+    actual = request.payload_hash
+    if service != "s3":
+        # Only S3 takes UNSIGNED-PAYLOAD; elsewhere the real hash decides, whatever was declared.
+        return actual or declared or canonical.EMPTY_SHA256
+    if declared is None:
+        raise refuse(Refusal.MALFORMED, service, "Missing required header: x-amz-content-sha256")
+    is_hash = len(declared) == 64
+    if is_hash and actual is not None and not hmac.compare_digest(declared.lower(), actual):
+        raise refuse(
+            Refusal.BODY_CHANGED,
+            service,
+            "The provided 'x-amz-content-sha256' header does not match what was computed.",
+        )
+    return declared
+
+
+def _authorization(prefix: bytes) -> Credential | None:
+    # Long ones are not remembered, so that nobody can fill the memory with them.
+    parse = _parse_authorization if len(prefix) <= 1024 else _parse_authorization.__wrapped__
+    return parse(prefix)
+
+
+@lru_cache(maxsize=_CACHED)
+def _parse_authorization(prefix: bytes) -> Credential | None:
+    """Parse ``AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., ``."""
+    fields = {}
+    for part in prefix[len(ALGORITHM) :].split(b","):
+        name, equals, value = part.strip().partition(b"=")
+        if equals:
+            fields[name] = value.strip()
+    return _credential(fields.get(b"Credential", b""), fields.get(b"SignedHeaders", b""))
+
+
+def _credential(text: bytes, signed_headers: bytes) -> Credential | None:
+    scope = _parse_credential(text)
+    if scope is None or not signed_headers:
+        return None
+    names = tuple(signed_headers.lower().split(b";"))
+    return Credential(scope, text.partition(b"/")[2], signed_headers, names)
+
+
+def _parse_credential(text: bytes) -> Scope | None:
+    parts = text.split(b"/")
+    if len(text) > 256 or len(parts) != 5 or parts[4] != b"aws4_request" or not all(parts):
+        return None
+    return Scope(*map(_text, parts[:4]))
+
+
+@lru_cache(maxsize=_CACHED)
+def parse_moment(text: bytes) -> float | None:
+    """Return the seconds since 1970 of ``20260102T030405Z``; None when it is no such text."""
+    if len(text) != 16:
+        return None
+    try:
+        return (
+            datetime.strptime(text.decode("ascii"), "%Y%m%dT%H%M%SZ")
+            .replace(tzinfo=UTC)
+            .timestamp()
+        )
+    except ValueError:
+        return None
+
+
+def format_moment(moment: datetime) -> str:
+    """Return a moment as ``x-amz-date`` has it."""
+    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _parse_expires(text: bytes, service: str) -> int | None:
+    if not text and service != "s3":
+        return _DEFAULT_EXPIRES_S
+    if not text.isdigit() or len(text) > 6:
+        return None
+    seconds = int(text)
+    return seconds if 1 <= seconds <= MAX_EXPIRES_S else None
+
+
+def _parameter(query: bytes, name: bytes) -> bytes | None:
+    """Return the raw value of a query parameter: the first one of that name."""
+    start = name + b"="
+    for part in query.split(b"&"):
+        if part.startswith(start):
+            return part[len(start) :]
+    return None
+
+
+def _wrong_scope_date(credential: Credential, moment: bytes) -> AccessDenied:
+    return refuse(
+        Refusal.MISMATCH,
+        credential.scope.service,
+        f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from "
+        f"HTTP: '{credential.scope.date}' != '{_text(moment[:8])}', from '{_text(moment)}'.",
+    )
+
+
+def _skewed(service: str, moment: bytes, skew: float, now: datetime) -> AccessDenied:
+    if service == "s3":
+        text = "The difference between the request time and the current time is too large."
+    elif skew > 0:
+        text = _expired_text(moment, MAX_SKEW_S, now)
+    else:
+        latest = _shifted(now, MAX_SKEW_S)
+        text = (
+            f"Signature not yet current: {_text(moment)} is still later than {latest} "
+            f"({format_moment(now)} + 15 min.)"
+        )
+    return refuse(Refusal.SKEWED, service, text)
+
+
+def _expired_text(moment: bytes, lifetime_s: int, now: datetime) -> str:
+    span = f"{lifetime_s // 60} min." if lifetime_s % 60 == 0 else f"{lifetime_s} sec."
+    return (
+        f"Signature expired: {_text(moment)} is now earlier than {_shifted(now, -lifetime_s)} "
+        f"({format_moment(now)} - {span})"
+    )
+
+
+def _shifted(now: datetime, seconds: int) -> str:
+    return format_moment(datetime.fromtimestamp(now.timestamp() + seconds, UTC))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("latin-1")
