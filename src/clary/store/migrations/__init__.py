@@ -1,0 +1,1 @@
+"""How the tables became what they are: one Alembic revision for each change."""

@@ -1,0 +1,115 @@
+"""The tables of the state database, as they are after the last migration.
+
+A fresh database is made from here in one go; an older one walks through ``migrations/``. A test
+compares the two, so a change here needs a migration, and ``VERSION`` its number.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+VERSION = "0001"
+"""Revision of the last migration."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Timestamp(sa.types.TypeDecorator[datetime]):
+    """An aware UTC time, stored as microseconds since 1970.
+
+    An integer sorts and compares alike in every database, and loses nothing: keyset paging depends
+    on both.
+    """
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: sa.Dialect) -> int | None:
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any | None, _dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+models = sa.Table(
+    "models",
+    metadata,
+    sa.Column("name_key", sa.String(63), primary_key=True),
+    sa.Column("name", sa.String(63), nullable=False),
+    sa.Column("created_at", Timestamp, nullable=False, index=True),
+    sa.Column("document", sa.JSON, nullable=False),
+)
+
+endpoint_configs = sa.Table(
+    "endpoint_configs",
+    metadata,
+    sa.Column("name_key", sa.String(63), primary_key=True),
+    sa.Column("name", sa.String(63), nullable=False),
+    sa.Column("created_at", Timestamp, nullable=False, index=True),
+    sa.Column("document", sa.JSON, nullable=False),
+)
+
+endpoints = sa.Table(
+    "endpoints",
+    metadata,
+    sa.Column("name_key", sa.String(63), primary_key=True),
+    sa.Column("name", sa.String(63), nullable=False),
+    sa.Column("status", sa.String(32), nullable=False, index=True),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("failure_reason", sa.Text),
+    sa.Column("created_at", Timestamp, nullable=False, index=True),
+    sa.Column("modified_at", Timestamp, nullable=False),
+    # Snapshots, written once for each generation.
+    sa.Column("config", sa.JSON, nullable=False),
+    sa.Column("models", sa.JSON, nullable=False),
+    sa.Column("deployment_config", sa.JSON(none_as_null=True)),
+)
+
+endpoint_variants = sa.Table(
+    "endpoint_variants",
+    metadata,
+    sa.Column(
+        "endpoint_key",
+        sa.ForeignKey("endpoints.name_key", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("instance_type", sa.String(64)),
+    sa.Column("desired_count", sa.Integer, nullable=False),
+    sa.Column("current_count", sa.Integer, nullable=False),
+    sa.Column("desired_weight", sa.Float, nullable=False),
+    sa.Column("current_weight", sa.Float, nullable=False),
+)
+
+# No foreign key to the endpoint: a record outlives it until its process is known to be gone.
+instances = sa.Table(
+    "instances",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("endpoint_name", sa.String(63), nullable=False, index=True),
+    sa.Column("variant_name", sa.String(63), nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("created_at", Timestamp, nullable=False),
+    sa.Column("stopping", sa.Boolean, nullable=False),
+)
+
+tags = sa.Table(
+    "tags",
+    metadata,
+    sa.Column("kind", sa.String(32), primary_key=True),
+    sa.Column("name_key", sa.String(63), primary_key=True),
+    sa.Column("key", sa.String(128), primary_key=True),
+    sa.Column("value", sa.String(256), nullable=False),
+)

@@ -1,0 +1,36 @@
+"""The store as one value: what API and control are given to meet in."""
+
+from pathlib import Path
+
+from clary.clock import Clock
+from clary.resources.names import Namespace
+from clary.store.changes import Changes
+from clary.store.database import Database
+from clary.store.endpoint_configs import EndpointConfigs
+from clary.store.endpoints import Endpoints
+from clary.store.instances import Instances
+from clary.store.models import Models
+from clary.store.tags import Tags
+
+
+class Store:
+    """All durable state of control, over one database."""
+
+    def __init__(self, database: Database, namespace: Namespace, clock: Clock) -> None:
+        self.database = database
+        self.namespace = namespace
+        self.changes = Changes()
+        self.models = Models(database, self.changes, namespace)
+        self.endpoint_configs = EndpointConfigs(database, self.changes, namespace)
+        self.endpoints = Endpoints(database, self.changes, namespace, clock)
+        self.instances = Instances(database)
+        self.tags = Tags(database, namespace)
+
+    @classmethod
+    def open(cls, location: str | Path, namespace: Namespace, clock: Clock) -> "Store":
+        """Open the database and what lies in it. Blocks; see ``Database.open``."""
+        return cls(Database.open(location), namespace, clock)
+
+    def close(self) -> None:
+        """Finish queued writes and close the database. Blocks until done."""
+        self.database.close()
