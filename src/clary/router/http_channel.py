@@ -17,6 +17,7 @@ from clary.router.invocation import Invocation
 CONNECT_TIMEOUT_S = 0.25
 """Time to accept a connection (container.md 3)."""
 
+REST_S = 0.1
 IDLE_S = 2.0
 WHOLE_REPLY = 256 * 1024
 """Replies up to this many bytes are handed on whole; longer ones, and those of unknown length,
@@ -41,7 +42,7 @@ class HttpChannel:
 
         Args:
             address: ``http:host:port``.
-            on_ready: Not called: a published server is ready at once.
+            on_ready: Called when connections may be tried again after one was refused.
             resubmit: Takes invocations for which no connection could be opened.
         """
         _, host, port = parse_address(address)
@@ -50,12 +51,14 @@ class HttpChannel:
         self.is_ready = True
         self.mean_handler_s = 0.0
         self.concurrency = 0
-        self.resubmit = resubmit
+        self._on_ready = on_ready
+        self._resubmit = resubmit
         self.pool = tcp_pool(host, port, CONNECT_TIMEOUT_S)
         self._head = f" HTTP/1.1\r\nhost: {host}:{port}\r\n".encode()
         self._heads: dict[bytes, bytes] = {}
         self._exchanges: dict[int, InvocationExchange] = {}
         self._next_id = 0
+        self._is_closed = False
         self._opening: set[asyncio.Task[None]] = set()
         self.metas = MetaCache()
 
@@ -78,18 +81,30 @@ class HttpChannel:
         try:
             connection = await self.pool.open()
         except (OSError, TimeoutError):
+            self._rest()
             if self.finish(exchange):
                 error = WorkerLost("The model's server does not accept connections.")
                 if exchange.invocation.is_streamed:
                     exchange.invocation.on_failure(error)
                 else:
-                    self.resubmit(exchange.invocation, error)
+                    self._resubmit(exchange.invocation, error)
             return
         if exchange.invocation.request_id in self._exchanges:
             connection.begin(exchange)
             exchange.invocation.on_writable()
         else:
             self.pool.give_back(connection)
+
+    def _rest(self) -> None:
+        """Try no connection for a moment: the server is being replaced, or overrun."""
+        if self.is_ready:
+            self.is_ready = False
+            asyncio.get_running_loop().call_later(REST_S, self._revive)
+
+    def _revive(self) -> None:
+        if not self._is_closed:
+            self.is_ready = True
+            self._on_ready()
 
     def send_body(self, invocation: Invocation, data: bytes, more: bool) -> bool:
         exchange = self._exchanges.get(invocation.request_id)
@@ -113,6 +128,7 @@ class HttpChannel:
         self.pool.close_idle(now - IDLE_S)
 
     def close(self) -> None:
+        self._is_closed = True
         self.is_ready = False
         self.pool.close()
 

@@ -27,6 +27,7 @@ class Invocation:
         "meta",
         "request_id",
         "sent_at",
+        "target_variant",
         "variant",
         "worker",
     )
@@ -42,6 +43,8 @@ class Invocation:
         """Whether the body is sent as it arrives, so that it could not be sent a second time."""
         self.body_length = len(body)
         """Length of the whole body in bytes, also when it is streamed."""
+        self.target_variant: str | None = None
+        """Variant that the client chose, whatever the weights say."""
         # Set by the router once a worker is chosen:
         self.variant: Variant | None = None
         self.container = "primary"

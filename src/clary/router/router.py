@@ -10,7 +10,7 @@ import random
 import time
 from collections import deque
 
-from clary.errors import InvocationError, InvocationTimeout, NotFound, Overloaded
+from clary.errors import InvalidRequest, InvocationError, InvocationTimeout, NotFound, Overloaded
 from clary.messages import parse_address
 from clary.metrics.registry import Registry
 from clary.resources.routing_table import EndpointRoute
@@ -123,6 +123,7 @@ class Router:
 
         Raises:
             NotFound: There is no such endpoint, or it takes no invocations.
+            InvalidRequest: The endpoint has no such variant.
             Overloaded: All queues are full.
         """
         endpoint = self._endpoints.get(invocation.endpoint)
@@ -132,7 +133,7 @@ class Router:
             self._park(invocation)
             return
         worker = endpoint.single
-        if worker is not None and worker.channel.is_ready:
+        if worker is not None and worker.channel.is_ready and invocation.target_variant is None:
             variant = endpoint.variants[0]
             if variant.weight > 0:
                 self._send(invocation, variant, variant.instances[0], worker)
@@ -140,7 +141,16 @@ class Router:
         self._submit_by_choice(invocation, endpoint)
 
     def _submit_by_choice(self, invocation: Invocation, endpoint: Endpoint) -> None:
-        variant = choose_variant(endpoint.variants, random.random())  # noqa: S311 - no secret
+        variant: Variant | None
+        if invocation.target_variant is not None:
+            # Overrides the weights, also a weight of 0 (endpoints.md 3).
+            variant = endpoint.variant(invocation.target_variant)
+            if variant is None:
+                raise InvalidRequest(
+                    f"Variant {invocation.target_variant} not found for endpoint {endpoint.name}."
+                )
+        else:
+            variant = choose_variant(endpoint.variants, random.random())  # noqa: S311 - no secret
         instance = choose_instance(variant.instances) if variant is not None else None
         worker = (
             choose_worker(instance.workers, self._settings.pack_below_s)
@@ -202,7 +212,7 @@ class Router:
             return
         try:
             self.submit(invocation)
-        except NotFound:
+        except (NotFound, InvalidRequest):
             invocation.on_failure(error)
         except Overloaded as overloaded:
             invocation.on_failure(overloaded)
@@ -227,7 +237,7 @@ class Router:
         for give_up_at, invocation in parked:
             try:
                 self.submit(invocation)
-            except NotFound as error:
+            except (NotFound, InvalidRequest) as error:
                 invocation.on_failure(EndpointGone(str(error)))
             except Overloaded as error:
                 invocation.on_failure(error)

@@ -71,3 +71,7 @@ class Endpoint:
         """The only worker of the only instance of the only variant: the common case on a laptop."""
         if only is not None and len(only.instances) == 1 and len(only.instances[0].workers) == 1:
             self.single = only.instances[0].workers[0]
+
+    def variant(self, name: str) -> Variant | None:
+        """Return the variant of that name."""
+        return next((variant for variant in self.variants if variant.name == name), None)

@@ -78,7 +78,7 @@ class KeyFile:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"key file {self._path} cannot be read: {error}") from error
         try:
-            return {key.id: key for key in map(_parse_key, _entries(json.loads(text)))}
+            return {key.id: key for key in map(parse_key, _entries(json.loads(text)))}
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ConfigurationError(
                 f"key file {self._path} is corrupt ({error}); restore it, or delete it and make "
@@ -125,7 +125,7 @@ class KeyFile:
             os.close(lock)
 
     def _save(self, keys: dict[str, AccessKey]) -> None:
-        content = {"version": _FORMAT_VERSION, "keys": [_dump_key(key) for key in keys.values()]}
+        content = {"version": _FORMAT_VERSION, "keys": [dump_key(key) for key in keys.values()]}
         draft = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}.new")
         try:
             # Created with its final mode: there is no moment in which others could open it.
@@ -150,7 +150,7 @@ def _entries(content: Any) -> list[Any]:
     return entries
 
 
-def _parse_key(entry: Any) -> AccessKey:
+def parse_key(entry: Any) -> AccessKey:
     texts = [entry[name] for name in ("id", "secret", "principal", "created_at")]
     if not all(isinstance(text, str) and text for text in texts):
         raise ValueError("a key's members must be text")
@@ -161,7 +161,7 @@ def _parse_key(entry: Any) -> AccessKey:
     )
 
 
-def _dump_key(key: AccessKey) -> dict[str, str]:
+def dump_key(key: AccessKey) -> dict[str, str]:
     return {
         "id": key.id,
         "secret": key.secret,

@@ -1,0 +1,57 @@
+"""The gateway process: the front door, a router, and the line to control."""
+
+import asyncio
+import os
+import socket
+import sys
+
+from clary.app.role import Context, run_role
+from clary.gateway.forwarding import Service
+from clary.gateway.front import FrontDoor
+from clary.gateway.guard import Guard
+from clary.gateway.snapshot import Subscriber
+from clary.metrics.registry import Registry
+from clary.router.router import Router
+
+DRAIN_S = 4.0
+
+
+async def run_gateway(context: Context) -> None:
+    """Serve on the inherited socket until told to stop."""
+    settings = context.settings
+    registry = Registry()
+    router = Router(settings.router, registry)
+    guard = Guard(auth_is_on=settings.auth_is_on, allowed_hosts=settings.server.allowed_hosts)
+    names = ["control"] if settings.storage.s3_endpoint_url else ["control", "objects"]
+    services = {name: Service(name, str(context.run_dir / f"{name}.sock")) for name in names}
+    front = FrontDoor(settings, router, guard, services, life=context.life)
+
+    def on_table() -> None:
+        front.is_ready = True
+
+    subscriber = Subscriber(
+        context.run_dir / "publish.sock",
+        context.run_dir / f"{context.name}.routes",
+        life=context.life,
+        router=router,
+        guard=guard,
+        registry=registry,
+        on_table=on_table,
+    )
+    router.start()
+    front.start()
+    subscriber.load()
+    listener = socket.socket(fileno=int(os.environ["CLARY_LISTEN_FD"]))
+    server = await asyncio.get_running_loop().create_server(
+        front.connect, sock=listener, backlog=4096
+    )
+    following = asyncio.create_task(subscriber.run())
+    await context.stopping.wait()
+    server.close()
+    await front.drain(DRAIN_S)
+    following.cancel()
+    router.close()
+
+
+if __name__ == "__main__":
+    run_role(f"gateway-{sys.argv[3]}", run_gateway)

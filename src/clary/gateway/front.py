@@ -1,0 +1,209 @@
+"""The front door: who takes a request.
+
+Invocations go to ``runtime``; health is answered here; all else is forwarded to control or objects
+(``forwarding``). Requests are looked at in this order, cheapest first, so that the hot path is one
+comparison of bytes.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import time
+from email.utils import formatdate
+
+from clary import __version__
+from clary.errors import AccessDenied
+from clary.gateway.faults import render, service_fault
+from clary.gateway.forwarding import Forwarder, Service, find_service
+from clary.gateway.guard import Guard
+from clary.gateway.http import BodySink, HttpConnection, Request, sweep
+from clary.gateway.runtime import RuntimeApi
+from clary.router.router import Router
+from clary.settings import Settings
+
+SWEEP_S = 1.0
+
+
+class Clockwork:
+    """What changes with time and with every response: date line and request ids."""
+
+    __slots__ = ("_count", "_prefix", "date_line")
+
+    def __init__(self) -> None:
+        # Ids look like UUIDs and are unique over processes by their random prefix.
+        digits = os.urandom(10).hex()
+        self._prefix = f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-"
+        self._count = 0
+        self.date_line = b""
+        """``date: …``, with its line end; to the second."""
+        self.tick()
+
+    def tick(self) -> None:
+        """Take the time anew."""
+        self.date_line = f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
+
+    def next_request_id(self) -> bytes:
+        """Return an id that no other request has."""
+        self._count += 1
+        return b"%b%012x" % (self._prefix.encode(), self._count)
+
+
+class FrontDoor:
+    """All HTTP of one gateway process; the ``Front`` of its connections."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router,
+        guard: Guard,
+        services: dict[str, Service],
+        *,
+        life: str,
+    ) -> None:
+        """Wire it up.
+
+        Args:
+            settings: All settings.
+            router: Takes invocations.
+            guard: Checks requests.
+            services: Where to forward to: ``control``, and ``objects`` where there is one.
+            life: Name of this run of the server.
+        """
+        self.connections: set[HttpConnection] = set()
+        self.is_ready = False
+        """Whether the routing table is here, so that requests can be taken."""
+        self._settings = settings
+        self._guard = guard
+        self._clockwork = Clockwork()
+        self._runtime = RuntimeApi(settings, router, guard, self._clockwork)
+        self._forwarder = Forwarder(settings, guard, services, self._clockwork)
+        self._services = services
+        self._life = life
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def connect(self) -> HttpConnection:
+        """Return the protocol for a new connection."""
+        return HttpConnection(self, self._settings.gateway, self.connections)
+
+    def start(self) -> None:
+        """Begin to watch time-outs. Call once, on the event loop."""
+        self._sweep()
+
+    def _sweep(self) -> None:
+        self._clockwork.tick()
+        sweep(self.connections, self._settings.gateway)
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    async def drain(self, limit_s: float) -> None:
+        """Let requests in work end, then close all connections.
+
+        Args:
+            limit_s: Longest time to wait for them, in seconds.
+        """
+        deadline = time.monotonic() + limit_s
+        for connection in list(self.connections):
+            connection.stop()
+        while self.connections and time.monotonic() < deadline:  # noqa: ASYNC110 - they end one by one
+            await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    # Front --------------------------------------------------------------------------------
+
+    def handle(self, connection: HttpConnection, request: Request) -> None:
+        target = request.target
+        if target.startswith(b"/endpoints/"):
+            self._runtime.handle(connection, request)
+        elif target.startswith(b"/_clary/health"):
+            self._answer_health(connection)
+        else:
+            self._forward(connection, request)
+
+    def open_body(self, connection: HttpConnection, request: Request) -> BodySink | int:
+        if request.target.startswith(b"/endpoints/"):
+            return self._runtime.open_body(connection, request)
+        service = find_service(request)
+        if service.process != "objects" or "objects" not in self._services:
+            return self._settings.gateway.max_control_body_bytes
+        try:
+            access_key = self._authenticate(request, None)
+        except AccessDenied as error:
+            self._deny(connection, service.name, error)
+            return 0
+        return self._forwarder.stream(connection, request, service, access_key)
+
+    def refuse(self, connection: HttpConnection, status: int, reason: str) -> bytes:
+        body = json.dumps({"message": reason}).encode()
+        return render(
+            status,
+            body,
+            content_type=b"application/json",
+            request_id=self._clockwork.next_request_id(),
+            close=True,
+        )
+
+    # The rest -----------------------------------------------------------------------------
+
+    def _forward(self, connection: HttpConnection, request: Request) -> None:
+        service = find_service(request)
+        is_s3 = service.process == "objects"
+        try:
+            digest = None if is_s3 else hashlib.sha256(request.body).hexdigest().encode()
+            access_key = self._authenticate(request, digest)
+        except AccessDenied as error:
+            self._deny(connection, service.name, error)
+            return
+        self._forwarder.send(connection, request, service, access_key)
+
+    def _authenticate(self, request: Request, payload_hash: bytes | None) -> str:
+        """Return the access key id that a request is made with; empty for none.
+
+        Raises:
+            AccessDenied: It may not come in.
+        """
+        if self._guard.auth_is_on:
+            if is_browser_upload(request):
+                return ""  # objects checks the policy in the form
+            return self._guard.check_signature(request, payload_hash).id
+        self._guard.check_open(request)
+        return self._guard.claimed_key(request)
+
+    def _deny(self, connection: HttpConnection, service: str, error: AccessDenied) -> None:
+        connection.respond(
+            service_fault(
+                service,
+                error.code,
+                error.message,
+                403,
+                self._clockwork.next_request_id(),
+                close=connection.will_close,
+            )
+        )
+
+    def _answer_health(self, connection: HttpConnection) -> None:
+        facts = {
+            "status": "ok" if self.is_ready else "starting",
+            "version": __version__,
+            "life": self._life,
+            "authentication": "on" if self._guard.auth_is_on else "open",
+            "services": {name: service.state for name, service in self._services.items()},
+        }
+        connection.respond(
+            render(
+                200 if self.is_ready else 503,
+                json.dumps(facts).encode(),
+                content_type=b"application/json",
+                request_id=self._clockwork.next_request_id(),
+                close=connection.will_close,
+            )
+        )
+
+
+def is_browser_upload(request: Request) -> bool:
+    """Whether this is a form upload to S3, which is signed inside its body."""
+    return request.method == b"POST" and request.headers.get(b"content-type", b"").startswith(
+        b"multipart/form-data"
+    )

@@ -1,0 +1,475 @@
+"""Bytes to requests and back: HTTP/1.1 for the front door.
+
+One ``HttpConnection`` per client connection, on httptools' parser. It knows limits, time-outs,
+keep-alive, pipelining, ``Expect: 100-continue`` and back-pressure, and nothing of what requests
+mean: it hands each to a ``Front`` and takes the response. Requests that arrive while another is
+in work wait in order.
+
+A body is collected before the request is handed on, unless the front asks for it piece by piece
+(``Front.open_body``), which it may for bodies that are long or of unknown length.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from typing import Protocol
+
+import httptools
+
+from clary.settings import GatewaySettings
+
+logger = logging.getLogger(__name__)
+
+EARLY_BODY_BYTES = 64 * 1024
+"""Bodies up to this length are always collected."""
+
+MAX_DISCARDED_BYTES = 32 * 1024 * 1024
+WRITE_HIGH_WATER = 512 * 1024
+
+IDLE, HEAD, BODY, BUSY = range(4)
+"""Phases of a connection, for time-outs: between requests, in a head, in a body, in work."""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Request:
+    """One request. Header names are lower-case; repeated headers are joined by commas."""
+
+    __slots__ = ("body", "body_bytes", "headers", "keep_alive", "method", "target")
+
+    def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> None:
+        self.method = method
+        self.target = target
+        """As sent: path and query, percent-encoded."""
+        self.headers = headers
+        self.body = b""
+        self.body_bytes: int | None = None
+        """Length that the client announced; None without a Content-Length."""
+        self.keep_alive = True
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
+
+    @property
+    def query(self) -> bytes:
+        """The target's query, without the question mark."""
+        return self.target.partition(b"?")[2]
+
+
+class Responder(Protocol):
+    """What works on a request; told when its client goes, or reads again."""
+
+    def on_client_gone(self) -> None:
+        """The connection has closed: stop the work, answer nothing."""
+        ...
+
+    def on_client_writable(self) -> None:
+        """The client takes more of the response."""
+        ...
+
+
+class BodySink(Protocol):
+    """Takes a body piece by piece."""
+
+    def feed(self, data: bytes) -> None: ...
+    def end(self) -> None: ...
+
+
+class Front(Protocol):
+    """What requests are handed to."""
+
+    def handle(self, connection: "HttpConnection", request: Request) -> None:
+        """Work on a whole request, and in the end respond on the connection, exactly once."""
+        ...
+
+    def open_body(self, connection: "HttpConnection", request: Request) -> BodySink | int:
+        """Decide on a long body before it comes.
+
+        Returns:
+            A sink that takes it, or the most bytes to collect of it.
+        """
+        ...
+
+    def refuse(self, connection: "HttpConnection", status: int, reason: str) -> bytes:
+        """Return the whole response for what is no HTTP, or over a limit."""
+        ...
+
+
+class Discard:
+    """Takes the rest of a body whose request has been answered."""
+
+    __slots__ = ("_connection", "_count")
+
+    def __init__(self, connection: "HttpConnection") -> None:
+        self._connection = connection
+        self._count = 0
+
+    def feed(self, data: bytes) -> None:
+        self._count += len(data)
+        if self._count > MAX_DISCARDED_BYTES:
+            self._connection.abort()
+
+    def end(self) -> None:
+        self._connection.close()
+
+
+class HttpConnection(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "_body_count",
+        "_body_limit",
+        "_close_after",
+        "_connections",
+        "_current",
+        "_front",
+        "_head_count",
+        "_headers",
+        "_in_body",
+        "_is_chunked_reply",
+        "_is_full",
+        "_parser",
+        "_parts",
+        "_queue",
+        "_receiving",
+        "_settings",
+        "_sink",
+        "_target",
+        "_transport",
+        "phase",
+        "responder",
+        "ticks",
+    )
+
+    def __init__(
+        self, front: Front, settings: GatewaySettings, connections: "set[HttpConnection]"
+    ) -> None:
+        self._front = front
+        self._settings = settings
+        self._connections = connections
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._head_count = 0
+        self._in_body = False
+        self._parts: list[bytes] = []
+        self._body_count = 0
+        self._body_limit = 0
+        self._sink: BodySink | None = None
+        self._receiving: Request | None = None
+        self._current: Request | None = None
+        self._queue: deque[Request] = deque()
+        self._close_after = False
+        self._is_chunked_reply = False
+        self._is_full = False
+        self.responder: Responder | None = None
+        """What works on the current request, where it wants to hear of the client."""
+        self.phase = HEAD
+        self.ticks = 0
+        """Sweeps since the phase began, or since the last piece of a body."""
+
+    # Responding ---------------------------------------------------------------------------
+
+    def respond(self, response: bytes) -> None:
+        """Send a whole response, head and body."""
+        if self._transport is not None:
+            self._transport.write(response)
+            self._finish()
+
+    def start(self, head: bytes, *, chunked: bool) -> None:
+        """Send the head of a response whose body comes by ``send``."""
+        self._is_chunked_reply = chunked
+        if self._transport is not None:
+            self._transport.write(head)
+
+    def send(self, data: bytes) -> None:
+        """Send a piece of the body."""
+        if self._transport is not None and data:
+            if self._is_chunked_reply:
+                self._transport.write(b"%x\r\n" % len(data))
+                self._transport.write(data)
+                self._transport.write(b"\r\n")
+            else:
+                self._transport.write(data)
+
+    def end(self) -> None:
+        """The body is whole."""
+        if self._transport is not None:
+            if self._is_chunked_reply:
+                self._transport.write(b"0\r\n\r\n")
+            self._finish()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client reads more slowly than it is sent to."""
+        return self._is_full
+
+    @property
+    def is_http_1_0(self) -> bool:
+        """Whether the client knows no chunked encoding."""
+        return bool(self._parser.get_http_version() == "1.0")
+
+    def close_after_response(self) -> None:
+        """Keep the connection no longer than the current response."""
+        self._close_after = True
+
+    @property
+    def will_close(self) -> bool:
+        """Whether the current response is the connection's last."""
+        return self._close_after or (self._current is not None and not self._current.keep_alive)
+
+    def abort(self) -> None:
+        """Break the connection: the client must not take what it got for a whole response."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close once everything is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def stop(self) -> None:
+        """Take no further request."""
+        self._close_after = True
+        if self._current is None:
+            self.close()
+
+    def pause_reading(self) -> None:
+        """Take no more of the body for now."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take more of the body."""
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def _finish(self) -> None:
+        """One response is done; begin the next request, or wait for it."""
+        request = self._current
+        self._current = None
+        self.responder = None
+        self._is_chunked_reply = False
+        if self._in_body and request is self._receiving:
+            # Answered before its body was there. Read on for a while, for closing now could make
+            # the client lose the answer; never take what follows for a request.
+            self._close_after = True
+            self._sink = Discard(self)
+            self._parts = []
+            self.phase = BODY
+            self.ticks = 0
+            self.resume_reading()
+            return
+        if self._close_after or (request is not None and not request.keep_alive):
+            self.close()
+            return
+        self.phase = IDLE
+        self.ticks = 0
+        if self._queue:
+            self._begin(self._queue.popleft())
+            if not self._queue:
+                self.resume_reading()
+
+    def _begin(self, request: Request) -> None:
+        self._current = request
+        self.phase = BUSY
+        self._front.handle(self, request)
+
+    # asyncio.Protocol ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self._transport = transport
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.phase == IDLE:
+            self.phase = HEAD
+            self.ticks = 0
+        if not self._in_body:
+            # Bytes of an unfinished head; the parser itself would collect them for ever.
+            self._head_count += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # Nothing is upgraded: an offer of HTTP/2 or WebSockets is answered in HTTP/1.1.
+            self._parser = httptools.HttpRequestParser(self)
+            rest = data[upgrade.args[0] :] if upgrade.args else b""
+            if rest:
+                self.data_received(rest)
+            return
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, Refused):
+                logger.error("a request was not handled", exc_info=error.__context__ or error)
+                self._refuse(500, "The server failed to handle the request.")
+            return
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"The request is no valid HTTP/1.1: {error}")
+            return
+        if not self._in_body and self._head_count > self._settings.max_header_bytes:
+            limit = self._settings.max_header_bytes
+            self._refuse(431, f"The request's headers are longer than {limit} bytes.")
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        if self.responder is not None:
+            self.responder.on_client_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._connections.discard(self)
+        self._queue.clear()
+        self._sink = None
+        responder, self.responder = self.responder, None
+        if responder is not None:
+            responder.on_client_gone()
+
+    # httptools ----------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._close_after:
+            raise Refused
+        self._target = b""
+        self._headers = {}
+        self._parts = []
+        self._body_count = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        headers = self._headers
+        name = name.lower()
+        if name in headers:
+            if name == b"host":
+                self._refuse(400, "The request has two Host headers.")
+                raise Refused
+            value = headers[name] + b"," + value
+        headers[name] = value
+        if len(value) > self._settings.max_header_bytes:
+            limit = self._settings.max_header_bytes
+            self._refuse(431, f"The request's headers are longer than {limit} bytes.")
+            raise Refused
+        if len(headers) > self._settings.max_headers:
+            self._refuse(431, f"The request has more than {self._settings.max_headers} headers.")
+            raise Refused
+
+    def on_headers_complete(self) -> None:
+        headers = self._headers
+        self._head_count = 0
+        self._in_body = True
+        request = Request(self._parser.get_method(), self._target, headers)
+        self._receiving = request
+        self._sink = None
+        self._body_limit = EARLY_BODY_BYTES
+        if b"content-length" in headers:
+            request.body_bytes = int(headers[b"content-length"])
+        elif b"transfer-encoding" not in headers:
+            return
+        expects = b"expect" in headers
+        if (request.body_bytes or EARLY_BODY_BYTES) < EARLY_BODY_BYTES and not expects:
+            return
+        self._open_body(request, expects)
+
+    def _open_body(self, request: Request, expects: bool) -> None:
+        """Find out what is to become of a body that is long, or of unknown length."""
+        self.phase = BODY
+        self.ticks = 0
+        if self._current is not None:
+            # Pipelined behind a request in work: it must be collected, whatever it is.
+            self._body_limit = self._settings.max_body_bytes
+        else:
+            self._current = request
+            decision = self._front.open_body(self, request)
+            if self._current is not request or self._close_after:
+                return  # answered already
+            if isinstance(decision, int):
+                self._current = None
+                self._body_limit = decision
+                if request.body_bytes is not None and request.body_bytes > decision:
+                    self._too_large(decision)
+                    return
+            else:
+                self._sink = decision
+        if expects and self._transport is not None:
+            self._transport.write(CONTINUE)
+
+    def on_body(self, data: bytes) -> None:
+        self.ticks = 0
+        if self._sink is not None:
+            self._sink.feed(data)
+            return
+        self._body_count += len(data)
+        if self._body_count > self._body_limit:
+            self._too_large(self._body_limit)
+            return
+        self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._head_count = 0
+        request = self._receiving
+        self._receiving = None
+        sink, self._sink = self._sink, None
+        if request is None:
+            return
+        request.keep_alive = self._parser.should_keep_alive()
+        if sink is not None:
+            if self._current is request:
+                self.phase = BUSY
+            sink.end()
+            return
+        parts = self._parts
+        if parts:
+            request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._parts = []
+        if self._current is None:
+            self._begin(request)
+        else:
+            self._queue.append(request)
+            self.pause_reading()
+
+    def _too_large(self, limit: int) -> None:
+        self._refuse(413, f"The request's body is longer than {limit} bytes.")
+        # The rest of the body is read and dropped, so that the client gets to see the answer.
+        self._sink = Discard(self)
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Answer what is no good, and close: what follows cannot be trusted to be a request."""
+        if self._close_after and self._current is None:
+            return
+        self._close_after = True
+        if self._current is not None and self._current is not self._receiving:
+            return  # a good request is still in work: it gets its answer, then the connection ends
+        if self._transport is not None:
+            self._transport.write(self._front.refuse(self, status, reason))
+            if not self._in_body or status != 413:
+                self._transport.close()
+
+
+class Refused(Exception):
+    """Raised in a parser callback to stop parsing; the answer has been sent."""
+
+
+def sweep(connections: "set[HttpConnection]", settings: GatewaySettings) -> None:
+    """Close what has been too slow. Called once a second."""
+    limits = {
+        IDLE: settings.keep_alive_s,
+        HEAD: settings.header_timeout_s,
+        BODY: settings.body_idle_timeout_s,
+    }
+    for connection in list(connections):
+        connection.ticks += 1
+        limit = limits.get(connection.phase)
+        if limit is not None and connection.ticks > limit:
+            connection.abort()

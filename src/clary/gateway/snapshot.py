@@ -1,0 +1,150 @@
+"""What control tells a gateway: routes and keys, kept in memory and as a file.
+
+Connects to ``publish.sock``, applies what comes and acknowledges it. Everything is appended to a
+file of this gateway's own, so that a restarted gateway serves on while control is away. A file of
+another life of the server is ignored: its instances are not there any more.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from clary.gateway.guard import Guard
+from clary.messages import LineDecoder, ProtocolError, encode_line
+from clary.metrics.registry import Registry
+from clary.resources.routing_table import EndpointRoute
+from clary.router.router import Router
+from clary.signing.keys import parse_key
+
+RECONNECT_PAUSE_S = 0.05
+REPORT_S = 1.0
+REWRITE_AFTER_LINES = 1000
+
+
+class Subscriber:
+    """Follows control's publications for one gateway."""
+
+    def __init__(
+        self,
+        socket_path: Path,
+        file: Path,
+        *,
+        life: str,
+        router: Router,
+        guard: Guard,
+        registry: Registry,
+        on_table: Callable[[], None],
+    ) -> None:
+        """Wire it up.
+
+        Args:
+            socket_path: ``publish.sock``.
+            file: Where this gateway keeps what it was told.
+            life: Name of this run of the server.
+            router: Gets the routes.
+            guard: Gets the keys.
+            registry: Its counters are reported each second.
+            on_table: Called when a first table is here.
+        """
+        self._socket_path = socket_path
+        self._file = file
+        self._life = life
+        self._router = router
+        self._guard = guard
+        self._registry = registry
+        self._on_table = on_table
+        self._routes: dict[str, dict[str, Any]] = {}
+        self._keys: list[dict[str, Any]] = []
+        self._lines = 0
+
+    def load(self) -> None:
+        """Start from the file, where there is one of this life."""
+        try:
+            lines = self._file.read_text().splitlines()
+        except OSError:
+            return
+        for line in lines:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                break  # the last line of a killed gateway
+            if message.get("type") == "snapshot" and message.get("life") != self._life:
+                return
+            self._apply(message)
+
+    async def run(self) -> None:
+        """Follow control for ever, through its restarts."""
+        while True:
+            with suppress(OSError, ProtocolError):
+                await self._follow()
+            await asyncio.sleep(RECONNECT_PAUSE_S)
+
+    async def _follow(self) -> None:
+        reader, writer = await asyncio.open_unix_connection(str(self._socket_path))
+        report = asyncio.create_task(self._report(writer))
+        decoder = LineDecoder(limit=1 << 30)
+        try:
+            while data := await reader.read(1 << 20):
+                messages = decoder.feed(data)
+                for message in messages:
+                    self._apply(message)
+                    writer.write(encode_line({"type": "ack", "version": message["version"]}))
+                if messages:
+                    await asyncio.to_thread(self._keep, messages)
+                await writer.drain()
+        finally:
+            report.cancel()
+            writer.close()
+
+    async def _report(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            counters = self._registry.to_json()
+            writer.write(encode_line({"type": "metrics", "variants": counters}))
+
+    def _apply(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "snapshot":
+            self._routes = {route["name"]: route for route in message["routes"]}
+            self._use_keys(message["keys"])
+            self._router.apply_snapshot(
+                [EndpointRoute.from_json(route) for route in message["routes"]]
+            )
+            self._on_table()
+        elif kind == "route":
+            name, route = message["name"], message["route"]
+            if route is None:
+                self._routes.pop(name, None)
+                self._router.apply_route(name, None)
+            else:
+                self._routes[name] = route
+                self._router.apply_route(name, EndpointRoute.from_json(route))
+        elif kind == "keys":
+            self._use_keys(message["keys"])
+
+    def _use_keys(self, keys: list[dict[str, Any]]) -> None:
+        self._keys = keys
+        self._guard.use_keys({key["id"]: parse_key(key) for key in keys})
+
+    def _keep(self, messages: list[dict[str, Any]]) -> None:
+        """Bring the file up to date: append, or write it anew when it has grown long."""
+        self._lines += len(messages)
+        is_new = any(message["type"] == "snapshot" for message in messages)
+        if is_new or self._lines > REWRITE_AFTER_LINES + 2 * len(self._routes):
+            whole = {
+                "type": "snapshot",
+                "life": self._life,
+                "routes": list(self._routes.values()),
+                "keys": self._keys,
+            }
+            partial = self._file.with_suffix(".partial")
+            partial.touch(mode=0o600)
+            partial.write_bytes(encode_line(whole))
+            partial.replace(self._file)
+            self._lines = 1
+            return
+        with self._file.open("ab") as file:
+            file.write(b"".join(encode_line(message) for message in messages))
