@@ -187,17 +187,20 @@ class Database:
         with self._writer.connect() as connection, connection.begin():
             for write in group:
                 write.result = write.error = None
+                savepoint = connection.begin_nested()
                 try:
-                    with connection.begin_nested():
-                        write.result = write.apply(connection)
+                    write.result = write.apply(connection)
+                    savepoint.commit()
                 except IntegrityError as error:
+                    savepoint.rollback()
                     write.error = _failed("write", error)
                     write.error.__cause__ = error
                 except SQLAlchemyError:
-                    # After such an error SQLite may have rolled back the whole transaction, the
-                    # work of neighbours included.
+                    # SQLite rolls back the whole transaction on some errors (disk full, I/O), the
+                    # work of neighbours and the savepoint included.
                     raise
                 except Exception as error:  # noqa: BLE001 - belongs to the caller, who gets it
+                    savepoint.rollback()
                     write.error = error
 
 

@@ -1,0 +1,73 @@
+"""Things with sensible defaults, for tests that care about one field."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from clary.resources.endpoint import VariantState
+from clary.resources.endpoint_config import EndpointConfig, ProductionVariant
+from clary.resources.instance import InstanceRecord
+from clary.resources.model import ContainerDefinition, Model
+from clary.resources.names import Namespace, ResourceKind
+
+NAMESPACE = Namespace("123456789012", "us-east-1")
+A_TIME = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def a_container(**fields: Any) -> ContainerDefinition:
+    return ContainerDefinition(**{"image": "repo/image:1", **fields})
+
+
+def a_model(name: str = "digits", **fields: Any) -> Model:
+    defaults: dict[str, Any] = {
+        "name": name,
+        "arn": NAMESPACE.arn(ResourceKind.MODEL, name),
+        "containers": (a_container(),),
+        "execution_role_arn": None,
+        "created_at": A_TIME,
+        "definition": {"PrimaryContainer": {"Image": "repo/image:1"}},
+    }
+    return Model(**{**defaults, **fields})
+
+
+def a_variant(name: str = "AllTraffic", **fields: Any) -> ProductionVariant:
+    defaults: dict[str, Any] = {
+        "name": name,
+        "model_name": "digits",
+        "instance_type": "ml.m5.large",
+        "initial_instance_count": 1,
+        "definition": {"VariantName": name},
+    }
+    return ProductionVariant(**{**defaults, **fields})
+
+
+def an_endpoint_config(name: str = "digits", **fields: Any) -> EndpointConfig:
+    defaults: dict[str, Any] = {
+        "name": name,
+        "arn": NAMESPACE.arn(ResourceKind.ENDPOINT_CONFIG, name),
+        "variants": (a_variant(),),
+        "created_at": A_TIME,
+        "definition": {},
+    }
+    return EndpointConfig(**{**defaults, **fields})
+
+
+def a_variant_state(name: str = "AllTraffic", **fields: Any) -> VariantState:
+    defaults: dict[str, Any] = {
+        "name": name,
+        "desired_count": 1,
+        "current_count": 0,
+        "desired_weight": 1.0,
+        "current_weight": 1.0,
+    }
+    return VariantState(**{**defaults, **fields})
+
+
+def an_instance(id: str = "i-1", **fields: Any) -> InstanceRecord:
+    defaults: dict[str, Any] = {
+        "id": id,
+        "endpoint_name": "digits",
+        "variant_name": "AllTraffic",
+        "generation": 1,
+        "created_at": A_TIME,
+    }
+    return InstanceRecord(**{**defaults, **fields})
