@@ -16,7 +16,7 @@ def test_a_model_is_found_by_its_exact_name(store: Store, runner: asyncio.Runner
         await store.models.create(a_model("Digits"))
         assert await store.models.get("Digits") == a_model("Digits")
         assert await store.models.find("digits") is None
-        with pytest.raises(NotFound, match='Could not find model "arn:.*:model/digits"'):
+        with pytest.raises(NotFound, match=r'Could not find model "arn:.*:model/digits"'):
             await store.models.get("digits")
 
     runner.run(story())
@@ -48,7 +48,7 @@ def test_a_configuration_needs_its_models(store: Store, runner: asyncio.Runner) 
     async def story() -> None:
         config = an_endpoint_config(variants=(a_variant(), a_variant("b", model_name="other")))
         await store.models.create(a_model())
-        with pytest.raises(NotFound, match='Could not find model "arn:.*:model/other"'):
+        with pytest.raises(NotFound, match=r'Could not find model "arn:.*:model/other"'):
             await store.endpoint_configs.create(config)
         assert await store.endpoint_configs.find("digits") is None
         await store.models.create(a_model("other"))

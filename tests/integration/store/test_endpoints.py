@@ -176,7 +176,7 @@ def test_deleting_is_asked_once_and_finished_by_control(
 
         assert await store.endpoints.remove("digits")
         assert await store.endpoints.find("digits") is None
-        with pytest.raises(NotFound, match='Could not find endpoint "arn:.*:endpoint/digits"'):
+        with pytest.raises(NotFound, match=r'Could not find endpoint "arn:.*:endpoint/digits"'):
             await store.endpoints.request_deletion("digits")
         await _create(store)
 
