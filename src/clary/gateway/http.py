@@ -12,7 +12,7 @@ A body is collected before the request is handed on, unless the front asks for i
 import asyncio
 import logging
 from collections import deque
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -281,9 +281,9 @@ class HttpConnection(asyncio.Protocol):
     # asyncio.Protocol ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        self._transport = transport
+        # uvloop's transports have the interface, but not the class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:

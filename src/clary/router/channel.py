@@ -8,6 +8,7 @@ have started (``messages.HELLO``).
 import asyncio
 import time
 from collections.abc import Callable
+from typing import cast
 
 from clary.errors import InvocationTimeout, WorkerLost
 from clary.messages import (
@@ -164,9 +165,9 @@ class FrameChannel(asyncio.Protocol):
     # asyncio.Protocol ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        self._transport = transport
+        # uvloop's transports have the interface, but not the class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         self._decoder = FrameDecoder()
         self._is_full = False
 

@@ -8,6 +8,7 @@ objects. A library's client would cost four to forty times as much (docs/archite
 import asyncio
 import time
 from collections.abc import Callable
+from typing import cast
 
 import httptools
 
@@ -109,9 +110,9 @@ class HttpConnection(asyncio.Protocol):
     # asyncio.Protocol ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        self._transport = transport
+        # uvloop's transports have the interface, but not the class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
