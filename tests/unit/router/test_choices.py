@@ -1,0 +1,116 @@
+"""Which variant, which instance, which worker; and when to refuse."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from clary.errors import Overloaded
+from clary.metrics.registry import VariantCounters
+from clary.router.admission import admit
+from clary.router.balancing import choose_instance, choose_variant, choose_worker
+from clary.router.table import Instance, Variant, Worker
+
+FAST, SLOW = 0.00001, 0.001
+PACK_BELOW_S = 0.00004
+
+
+@dataclass
+class State:
+    """What choices depend on."""
+
+    outstanding: int = 0
+    is_ready: bool = True
+    mean_handler_s: float = 0.0
+    concurrency: int = 1
+
+
+def worker(name, **state):
+    return Worker(f"unix:/{name}", "i-1", State(**state))
+
+
+def instance(name, *workers):
+    return Instance(name, "primary", workers or (worker("w0"),))
+
+
+def variant(name, weight, *instances):
+    return Variant(name, weight, instances, VariantCounters())
+
+
+@pytest.mark.parametrize(
+    ("weights", "fraction", "chosen"),
+    [
+        pytest.param((1,), 0.99, 0, id="the only one"),
+        pytest.param((9, 1), 0.0, 0, id="start of the first share"),
+        pytest.param((9, 1), 0.8999, 0, id="end of the first share"),
+        pytest.param((9, 1), 0.9, 1, id="start of the second share"),
+        pytest.param((0, 1), 0.0, 1, id="no share, no traffic"),
+        pytest.param((0.5, 0.25, 0.25), 0.75, 2, id="weights need not sum to one or be whole"),
+        pytest.param((0,), 0.5, None, id="all weights zero"),
+        pytest.param((), 0.5, None, id="no variants"),
+    ],
+)
+def test_a_variant_gets_its_share_of_the_weights(weights, fraction, chosen):
+    variants = [variant(f"v{i}", w, instance(f"i{i}")) for i, w in enumerate(weights)]
+    expected = None if chosen is None else variants[chosen]
+    assert choose_variant(variants, fraction) is expected
+
+
+def test_a_variant_without_a_usable_instance_gets_nothing():
+    dead = variant("dead", 9, instance("i", worker("w", is_ready=False)))
+    empty = variant("empty", 9)
+    alive = variant("alive", 1, instance("j"))
+    assert choose_variant([dead, empty, alive], 0.0) is alive
+
+
+def test_the_instance_with_the_fewest_open_requests_is_chosen():
+    busy = instance("busy", worker("a", outstanding=1), worker("b", outstanding=1))
+    free = instance("free", worker("c", outstanding=1))
+    assert choose_instance([busy, free]) is free
+
+
+def test_an_instance_whose_workers_are_away_is_not_chosen():
+    away = instance("away", worker("a", is_ready=False))
+    busy = instance("busy", worker("b", outstanding=9))
+    assert choose_instance([away, busy]) is busy
+    assert choose_instance([away]) is None
+
+
+@pytest.mark.parametrize(
+    ("states", "chosen"),
+    [
+        pytest.param([(0, FAST), (0, FAST)], 0, id="both idle: the first"),
+        pytest.param([(5, FAST), (0, FAST)], 0, id="a fast handler stays on the first"),
+        pytest.param([(5, SLOW), (0, SLOW)], 1, id="a slow one goes to the less busy"),
+        pytest.param([(1, SLOW), (3, SLOW)], 0, id="a slow one, first less busy"),
+        pytest.param([(2, 0.0), (1, 0.0)], 1, id="nothing measured yet: the less busy"),
+    ],
+)
+def test_workers_of_one_instance_share_only_slow_handlers(states, chosen):
+    workers = [worker(f"w{i}", outstanding=n, mean_handler_s=m) for i, (n, m) in enumerate(states)]
+    assert choose_worker(workers, PACK_BELOW_S) is workers[chosen]
+
+
+def test_a_worker_that_is_away_is_never_chosen():
+    workers = [worker("a", is_ready=False), worker("b", outstanding=7, mean_handler_s=SLOW)]
+    assert choose_worker(workers, PACK_BELOW_S) is workers[1]
+    assert choose_worker(workers[:1], PACK_BELOW_S) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "time_left_s", "is_admitted"),
+    [
+        pytest.param(State(outstanding=9), 60, True, id="room in the queue"),
+        pytest.param(State(outstanding=10), 60, False, id="queue full"),
+        pytest.param(State(outstanding=9, mean_handler_s=6), 60, True, id="in time"),
+        pytest.param(State(outstanding=9, mean_handler_s=7), 60, False, id="would be too late"),
+        pytest.param(
+            State(outstanding=9, mean_handler_s=7, concurrency=0), 60, True, id="works in parallel"
+        ),
+    ],
+)
+def test_what_would_only_wait_to_be_too_late_is_refused(state, time_left_s, is_admitted):
+    if is_admitted:
+        admit(state, time_left_s, max_queue=10)
+    else:
+        with pytest.raises(Overloaded):
+            admit(state, time_left_s, max_queue=10)
