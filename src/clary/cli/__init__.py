@@ -9,7 +9,7 @@ import os
 import sys
 
 from clary.cli.failure import CommandFailed
-from clary.errors import ConfigurationError
+from clary.errors import ConfigurationError, Error
 
 
 def main() -> None:
@@ -27,6 +27,9 @@ def main() -> None:
     except CommandFailed as error:
         _say(error.message)
         sys.exit(error.status)
+    except Error as error:
+        _say(error.message)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

@@ -54,9 +54,10 @@ def up(
     ] = False,
 ) -> None:
     """Start the server. Ctrl-C stops it and every process of it."""
+    settings = _settings(data_dir, config, host=host, port=port, insecure=insecure or None)
     from clary.app import start_server
 
-    start_server(_settings(data_dir, config, host=host, port=port, insecure=insecure or None))
+    start_server(settings)
 
 
 @app.command()
@@ -81,7 +82,7 @@ def deploy(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR|ARCHIVE",
+            metavar="SOURCE",
             help="A directory with `inference.py` or a server, or a finished `model.tar.gz`.",
             exists=True,
         ),
@@ -89,8 +90,10 @@ def deploy(
     name: Annotated[
         str | None, typer.Option(help="Name of the endpoint. [default: the directory's name]")
     ] = None,
-    instances: Annotated[int, typer.Option(help="How many instances.", min=1)] = 1,
-    instance_type: Annotated[str, typer.Option(help="Instance type.")] = "ml.m5.large",
+    instances: Annotated[int, typer.Option(help="How many instances.", min=1, metavar="N")] = 1,
+    instance_type: Annotated[
+        str, typer.Option(help="Instance type.", metavar="TYPE")
+    ] = "ml.m5.large",
     image: Annotated[
         str, typer.Option(help="Image URI, looked up in the image table. [default: as needed]")
     ] = "",
@@ -231,7 +234,7 @@ def version(as_json: AsJson = False) -> None:
 def create_key(
     principal: Annotated[
         str, typer.Option("--for", help="Who the key is for, as it shows in logs.", metavar="WHO")
-    ] = "clary",
+    ] = "root",
     data_dir: DataDir = None,
 ) -> None:
     """Make an access key and print it."""
