@@ -139,7 +139,9 @@ def _files(root: Path, directory: Path, above: frozenset[str]) -> list[PurePosix
     if here in above:
         raise CommandFailed(f"{directory} links to a directory that it lies in")
     found: list[PurePosixPath] = []
-    for entry in os.scandir(directory):
+    with os.scandir(directory) as listing:
+        entries = list(listing)
+    for entry in entries:
         path = Path(entry.path)
         if entry.is_dir():
             # Any virtual environment, whatever its name, is made anew on the server.
