@@ -1,1 +1,1 @@
-"""AWS wire protocols and faults from service models; knows no SageMaker."""
+"""AWS wire protocols and faults from service models; knows no resource of any service."""

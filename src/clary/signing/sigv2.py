@@ -21,11 +21,12 @@ from clary.signing.sigv4 import MAX_SKEW_S, SignedRequest
 
 SIGNED_PARAMETERS = frozenset(
     b"""accelerate acl analytics cors defaultObjectAcl delete encryption intelligent-tiering
-    inventory lifecycle location logging metrics notification object-lock ownershipControls partNumber policy
-    policyStatus publicAccessBlock replication requestPayment response-cache-control
-    response-content-disposition response-content-encoding response-content-language
-    response-content-type response-expires restore retention legal-hold select select-type
-    storageClass tagging torrent uploadId uploads versionId versioning versions website""".split()
+    inventory legal-hold lifecycle location logging metrics notification object-lock
+    ownershipControls partNumber policy policyStatus publicAccessBlock replication requestPayment
+    response-cache-control response-content-disposition response-content-encoding
+    response-content-language response-content-type response-expires restore retention select
+    select-type storageClass tagging torrent uploadId uploads versionId versioning versions
+    website""".split()
 )
 """Query parameters that belong to the resource. Clients disagree about the newest ones."""
 
