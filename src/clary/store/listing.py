@@ -33,7 +33,6 @@ class Listing:
 
     modified_before: datetime | None = None
     modified_after: datetime | None = None
-    """At this time or later."""
 
     status: str | None = None
     sort_by: SortBy = "CreationTime"
@@ -99,7 +98,7 @@ def _conditions(table: sa.Table, listing: Listing) -> list[sa.ColumnElement[bool
     if listing.modified_before is not None:
         conditions.append(table.c.modified_at < listing.modified_before)
     if listing.modified_after is not None:
-        conditions.append(table.c.modified_at >= listing.modified_after)
+        conditions.append(table.c.modified_at > listing.modified_after)
     if listing.status is not None:
         conditions.append(table.c.status == listing.status)
     return conditions

@@ -105,7 +105,8 @@ def test_endpoints_are_filtered_and_sorted_by_status_and_by_change(
 
         assert await names(status="Creating") == ["c", "b"]
         assert await names(sort_by="Status", descending=False) == ["b", "c", "a"]
-        assert await names(modified_after=changed) == ["a"]
+        assert await names(modified_after=changed - timedelta(milliseconds=1)) == ["a"]
+        assert await names(modified_after=changed) == []
         assert await names(modified_before=changed) == ["c", "b"]
 
         one = await store.endpoints.list(Listing(sort_by="Status", limit=1))
