@@ -181,6 +181,14 @@ class FleetSettings:
     max_compression_ratio: int = 1000
     """Most bytes out of one byte of a gzip archive, measured once 100 MB are out."""
 
+    cache_max_age_s: float = 30 * 86400.0
+    """Unpacked artifacts and environments that no instance has used for so long are removed, in
+    seconds."""
+
+    cache_max_bytes: int = 100 * 1024**3
+    """Most bytes of unpacked artifacts, and as many of environments; those that no instance uses
+    are removed beyond it, least recently used first."""
+
     capacity: Literal["labels", "strict"] = "labels"
     """``labels``: instance types are names. ``strict``: they reserve vCPUs, memory and GPUs of
     this machine, and what does not fit is InsufficientInstanceCapacity."""

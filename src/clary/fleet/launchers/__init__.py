@@ -1,1 +1,1 @@
-"""Ways to start an instance: a process today; containers and Ray later."""
+"""Ways to run an instance: as processes of this machine; containers come later."""

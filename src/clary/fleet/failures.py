@@ -1,0 +1,32 @@
+"""Sentences for a ``FailureReason``: AWS's own where it has them, and what really happened."""
+
+
+def ping_failed(container: str, variant: str, detail: str | None) -> str:
+    """A container that did not get as far as answering a ping (endpoints.md 1)."""
+    text = (
+        f"The {container} container for production variant {variant} did not pass the ping health "
+        "check. Please check CloudWatch logs for this endpoint."
+    )
+    return f"{text} {detail.strip()}" if detail and detail.strip() else text
+
+
+def download_failed(container: str, url: str, detail: str) -> str:
+    """Model data that is not there, or cannot be had (endpoints.md 1)."""
+    return (
+        f'Failed to download model data for container "{container}" from URL: "{url}". Please '
+        "ensure that there is an object located at the URL and that the role passed to CreateModel "
+        f"has permissions to download the object. ({detail})"
+    )
+
+
+def unusable_data(container: str, url: str, detail: str) -> str:
+    """Model data that is there, and cannot be taken."""
+    return f'The model data for container "{container}" from URL: "{url}" cannot be used: {detail}.'
+
+
+def not_prepared(container: str, variant: str, detail: str) -> str:
+    """A container whose environment or settings are no good."""
+    return (
+        f"The {container} container for production variant {variant} could not be prepared: "
+        f"{detail.rstrip('.')}."
+    )

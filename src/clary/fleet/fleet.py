@@ -1,0 +1,369 @@
+"""Starts, watches and stops instances on this machine.
+
+The control loop asks ``observe`` how things are and says ``start`` and ``stop``; none of them waits
+for an instance. Each instance goes its way in the background::
+
+    start ─▶ reserve ─▶ prepare (download, environment) ─▶ launch ─▶ starting ─▶ healthy
+                 └──────────────┴── failed, with a reason                  └──▶ failed, lost
+    stop  ─▶ stopping ─▶ files removed ─▶ not observed any more
+
+Nothing here is durable but files that can be made again: what should run is in the store, and the
+loop says it again after a restart. An instance that already runs is then adopted as it is.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from clary.errors import Error, PermanentError, TransientError
+from clary.fleet.artifacts import Artifacts
+from clary.fleet.cache import Cache, remove_tree
+from clary.fleet.capacity import Capacity, Machine, Reservation
+from clary.fleet.environments import Environments
+from clary.fleet.failures import ping_failed
+from clary.fleet.instance import InstanceOrder, ObservedInstance, Phase
+from clary.fleet.launchers.base import FINAL, InstanceState, InstanceStatus, Launcher, LaunchOrder
+from clary.fleet.launchers.process import ProcessLauncher
+from clary.fleet.launchers.supervisor_client import SupervisorClient
+from clary.fleet.leftovers import kill_leftovers
+from clary.fleet.preparation import InstanceFiles, Preparation
+from clary.fleet.unpack import UnpackLimits
+from clary.objects.client import ObjectStorage
+from clary.resources.instance_types import instance_type
+from clary.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_LAUNCH_PAUSES_S = (0.1, 0.3, 1.0, 3.0)
+_UNPACK_THREADS = 4
+
+
+@dataclass(slots=True, eq=False)
+class _Instance:
+    id: str
+    endpoint_name: str
+    variant_name: str
+    phase: Phase = Phase.DOWNLOADING
+    failure: str | None = None
+    """Why it could not be launched."""
+    starting: asyncio.Task[None] | None = None
+    stopping: asyncio.Task[None] | None = None
+
+
+class Fleet:
+    """The instances of this machine.
+
+    Args:
+        settings: All of them.
+        run_dir: ``R``, where sockets lie.
+        storage: Where ``s3://`` artifacts are.
+        host_command: Interpreter and program of an instance host.
+        base_python: Interpreter for models whose image names none.
+        model_variables: Variables that every model gets: where AWS is, region, credentials.
+        environ: The server's own variables, of which models get very few.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        run_dir: Path,
+        storage: ObjectStorage,
+        *,
+        host_command: Sequence[str],
+        model_variables: Mapping[str, str],
+        environ: Mapping[str, str],
+        base_python: str = sys.executable,
+    ) -> None:
+        self._settings = settings
+        self._run_dir = run_dir
+        self._storage = storage
+        self._base_python = base_python
+        self._model_variables = dict(model_variables)
+        self._environ = dict(environ)
+        data_dir = settings.data_dir
+        self._instances_dir = data_dir / "instances"
+        self._log_dir = data_dir / "logs" / "endpoints"
+        self._artifact_cache = Cache(data_dir / "artifacts")
+        self._environment_cache = Cache(data_dir / "environments")
+        self._executor = ThreadPoolExecutor(_UNPACK_THREADS, thread_name_prefix="artifacts")
+        host_variables = {n: environ[n] for n in ("PATH", "HOME", "LANG", "TZ") if n in environ}
+        self._launcher: Launcher = ProcessLauncher(
+            SupervisorClient(run_dir / "supervisor.sock"),
+            run_dir,
+            host_command,
+            host_variables,
+            stop_timeout_s=settings.fleet.stop_timeout_s,
+            on_change=self._launcher_changed,
+        )
+        self._instances: dict[str, _Instance] = {}
+        self._watchers: list[Callable[[str], None]] = []
+
+    # Life ---------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Adopt what runs, end what is left of another life, and make ready to start more.
+
+        Raises:
+            TransientError: The supervisor does not answer.
+            OSError: The data directory cannot be written.
+        """
+        for directory in (self._instances_dir, self._run_dir / "i"):
+            directory.mkdir(parents=True, exist_ok=True)
+        machine = await Machine.measure()
+        self._capacity = Capacity(machine, self._settings.fleet.capacity)
+        await asyncio.to_thread(self._artifact_cache.open)
+        await asyncio.to_thread(self._environment_cache.open)
+        fleet = self._settings.fleet
+        limits = UnpackLimits(
+            max_bytes=fleet.max_artifact_bytes,
+            max_files=fleet.max_artifact_files,
+            max_ratio=fleet.max_compression_ratio,
+        )
+        self._preparation = Preparation(
+            self._settings,
+            Artifacts(
+                self._artifact_cache,
+                self._storage,
+                limits,
+                self._settings.storage.file_roots,
+                self._executor,
+            ),
+            Environments(self._environment_cache, find_uv_bin(), self._environ),
+            base_python=self._base_python,
+            cores=machine.cores,
+            model_variables=self._model_variables,
+            environ=self._environ,
+        )
+        running = await self._launcher.open()
+        for instance_id in running:
+            self._adopt(instance_id)
+        strangers = {path.name for path in self._instances_dir.iterdir()} - set(running)
+        killed = await asyncio.to_thread(kill_leftovers, strangers)
+        if killed:
+            log.warning("killed processes that another life left behind: %s", killed)
+
+    async def close(self) -> None:
+        """Stop watching and preparing. Instances that run go on."""
+        tasks = [
+            task
+            for instance in self._instances.values()
+            for task in (instance.starting, instance.stopping)
+            if task is not None
+        ]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._artifact_cache.close()
+        await self._environment_cache.close()
+        await self._launcher.close()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Have ``watcher`` called with an endpoint's name when one of its instances changes."""
+        self._watchers.append(watcher)
+
+    # What the control loop uses -----------------------------------------------------------
+
+    async def observe(self, endpoint_name: str) -> tuple[ObservedInstance, ...]:
+        """Return all instances of an endpoint that were started and are not gone yet."""
+        return tuple(
+            self._observe(instance)
+            for instance in self._instances.values()
+            if instance.endpoint_name == endpoint_name
+        )
+
+    async def start(self, order: InstanceOrder) -> None:
+        """Start an instance, unless one of this id was started and is not gone yet."""
+        if order.id not in self._instances:
+            instance = _Instance(order.id, order.endpoint_name, order.variant_name)
+            self._instances[order.id] = instance
+            instance.starting = asyncio.create_task(self._start(instance, order))
+            instance.starting.add_done_callback(partial(self._look_at_start, instance))
+
+    async def stop(self, instance_id: str) -> None:
+        """Have an instance stop, whatever it is doing, and its files removed. Idempotent."""
+        instance = self._instances.get(instance_id)
+        if instance is not None and instance.stopping is None:
+            instance.stopping = asyncio.create_task(self._stop(instance))
+
+    async def discard_unknown(self, known_ids: Collection[str]) -> None:
+        """Stop instances, and remove files of instances, that the store does not know.
+
+        They come from a database that was restored or removed: whatever is started is written
+        there first, and stays there until it is gone.
+        """
+        for instance_id in [i for i in self._instances if i not in known_ids]:
+            log.warning("instance %s is in no record: stopping it", instance_id)
+            await self.stop(instance_id)
+        known = set(known_ids) | set(self._instances)
+        for directory in (self._instances_dir, self._run_dir / "i"):
+            for path in directory.iterdir():
+                if path.name not in known:
+                    await asyncio.to_thread(remove_tree, path)
+
+    async def collect(self) -> None:
+        """Remove artifacts and environments that nobody has used for long, or that are too many."""
+        fleet = self._settings.fleet
+        for cache in (self._artifact_cache, self._environment_cache):
+            await cache.collect(max_age_s=fleet.cache_max_age_s, max_bytes=fleet.cache_max_bytes)
+
+    # One instance -------------------------------------------------------------------------
+
+    def _files(self, instance_id: str, label: str = "") -> InstanceFiles:
+        return InstanceFiles(
+            directory=self._instances_dir / instance_id,
+            run_dir=self._run_dir / "i" / instance_id,
+            log=self._log_dir / f"{label or instance_id}.log",
+        )
+
+    async def _start(self, instance: _Instance, order: InstanceOrder) -> None:
+        files = self._files(order.id, order.label)
+        try:
+            reservation = self._capacity.reserve(order.id, instance_type(order.instance_type))
+            await self._preparation.prepare(
+                order, files, reservation, lambda phase: self._enter(instance, phase)
+            )
+            await self._launch(order, files)
+        except PermanentError as error:
+            instance.failure = error.message
+            self._give_back(order.id)
+        except (Error, OSError) as error:
+            log.exception("instance %s cannot be started", order.id)
+            instance.failure = f"The instance could not be started: {error}"
+            self._give_back(order.id)
+        self._changed(instance)
+
+    def _look_at_start(self, instance: _Instance, task: asyncio.Task[None]) -> None:
+        """Turn a fault of ours into a failure that somebody sees, for nobody awaits the task."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("instance %s cannot be started", instance.id, exc_info=error)
+            instance.failure = f"The instance could not be started: {error!r}"
+            self._give_back(instance.id)
+            self._changed(instance)
+
+    async def _launch(self, order: InstanceOrder, files: InstanceFiles) -> None:
+        launch = LaunchOrder(
+            instance_id=order.id,
+            label=order.label,
+            spec_file=files.spec,
+            run_dir=files.run_dir,
+            log=files.log,
+        )
+        for pause in (*_LAUNCH_PAUSES_S, None):
+            try:
+                await self._launcher.start(launch)
+                return
+            except TransientError as error:
+                if pause is None:
+                    raise
+                log.warning("instance %s: %s; trying again", order.id, error)
+                await asyncio.sleep(pause)
+
+    async def _stop(self, instance: _Instance) -> None:
+        self._changed(instance)
+        if instance.starting is not None:
+            instance.starting.cancel()
+            await asyncio.wait([instance.starting])
+        gone = asyncio.Event()
+
+        def look(endpoint_name: str) -> None:
+            if self._launcher.status(instance.id) is None:
+                gone.set()
+
+        self._watchers.append(look)
+        try:
+            await self._launcher.stop(instance.id)
+            look("")
+            await gone.wait()
+        finally:
+            self._watchers.remove(look)
+        files = self._files(instance.id)
+        for directory in (files.directory, files.run_dir):
+            await asyncio.to_thread(remove_tree, directory)
+        self._give_back(instance.id)
+        del self._instances[instance.id]
+        self._changed(instance)
+
+    def _adopt(self, instance_id: str) -> None:
+        """Take over an instance that runs; what it holds is read from its own files."""
+        files = self._files(instance_id)
+        try:
+            spec = json.loads(files.spec.read_text())
+            instance = _Instance(
+                instance_id, spec["endpoint"], spec["variant"], phase=Phase.LOADING
+            )
+            held = spec["reservation"]
+            reservation = Reservation(
+                vcpus=held["vcpus"], memory_mib=held["memory_mib"], gpus=tuple(held["gpus"])
+            )
+            pythons = [container["python"] for container in spec["containers"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            # It runs, but nobody knows what it is; `discard_unknown` or the plan will stop it.
+            log.warning("instance %s has no usable spec.json: %r", instance_id, error)
+            self._instances[instance_id] = _Instance(instance_id, "", "")
+            return
+        self._instances[instance_id] = instance
+        self._capacity.restore(instance_id, reservation)
+        for link in (files.directory / "model", files.directory / "code"):
+            if link.is_symlink():
+                self._hold(self._artifact_cache, link.readlink(), instance_id)
+        for python in pythons:
+            self._hold(self._environment_cache, Path(python), instance_id)
+
+    def _hold(self, cache: Cache, path: Path, instance_id: str) -> None:
+        if path.is_relative_to(cache.directory):
+            cache.hold(path.relative_to(cache.directory).parts[0], instance_id)
+
+    def _give_back(self, instance_id: str) -> None:
+        self._capacity.release(instance_id)
+        self._artifact_cache.release(instance_id)
+        self._environment_cache.release(instance_id)
+
+    def _observe(self, instance: _Instance) -> ObservedInstance:
+        status = self._launcher.status(instance.id)
+        phase = None
+        if instance.stopping is not None:
+            status = InstanceStatus(state=InstanceState.STOPPING)
+        elif instance.failure is not None:
+            status = InstanceStatus(state=InstanceState.FAILED, reason=instance.failure)
+        elif status is None:
+            status = InstanceStatus(state=InstanceState.STARTING)
+        elif status.state in FINAL:
+            reason = ping_failed("primary", instance.variant_name, status.reason)
+            status = InstanceStatus(state=status.state, reason=reason)
+        if status.state is InstanceState.STARTING:
+            phase = instance.phase
+        return ObservedInstance(
+            id=instance.id,
+            endpoint_name=instance.endpoint_name,
+            variant_name=instance.variant_name,
+            state=status.state,
+            phase=phase,
+            reason=status.reason,
+            containers=status.containers,
+        )
+
+    # Telling others -----------------------------------------------------------------------
+
+    def _enter(self, instance: _Instance, phase: Phase) -> None:
+        if instance.phase is not phase:
+            instance.phase = phase
+            self._changed(instance)
+
+    def _launcher_changed(self, instance_id: str) -> None:
+        instance = self._instances.get(instance_id)
+        if instance is not None:
+            self._changed(instance)
+
+    def _changed(self, instance: _Instance) -> None:
+        for watcher in list(self._watchers):
+            watcher(instance.endpoint_name)

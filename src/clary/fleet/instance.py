@@ -1,0 +1,55 @@
+"""An instance, as it is ordered from the fleet and as the fleet sees it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from clary.fleet.launchers.base import InstanceState
+from clary.resources.model import Model
+from clary.resources.routing_table import ContainerRoute
+
+
+class Phase(StrEnum):
+    """What a starting instance is busy with."""
+
+    DOWNLOADING = "downloading"
+    ENVIRONMENT = "environment"
+    LOADING = "loading"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceOrder:
+    """All that the fleet needs to start an instance."""
+
+    id: str
+    endpoint_name: str
+    variant_name: str
+    instance_type: str
+    model: Model
+    startup_timeout_s: float | None = None
+    """Time to the first answered ping. None: the setting of the server."""
+
+    download_timeout_s: float | None = None
+    """Time to fetch and unpack the model. None: the setting of the server."""
+
+    @property
+    def label(self) -> str:
+        """What lists of processes and log files call it."""
+        return f"{self.endpoint_name}/{self.variant_name}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedInstance:
+    """What the fleet sees of one instance."""
+
+    id: str
+    endpoint_name: str
+    variant_name: str
+    state: InstanceState
+    phase: Phase | None = None
+    """While it is starting; None otherwise."""
+
+    reason: str | None = None
+    """Why it failed or was lost: whole sentences, for a ``FailureReason``."""
+
+    containers: tuple[ContainerRoute, ...] = ()
+    """With the workers that can take invocations now."""

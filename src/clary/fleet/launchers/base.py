@@ -1,0 +1,101 @@
+"""What a launcher promises.
+
+A launcher starts instances and tells how they are. To everything above it a worker is an address,
+and never a process: the same interface stands for processes here, containers and other machines.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from clary.resources.routing_table import ContainerRoute
+
+
+class InstanceState(StrEnum):
+    """How a launched instance is."""
+
+    STARTING = "starting"
+    """No worker of some container has answered a ping yet."""
+    HEALTHY = "healthy"
+    """A worker of every container answered its last ping."""
+    UNHEALTHY = "unhealthy"
+    """It was healthy and is not now; its host is mending it."""
+    FAILED = "failed"
+    """It gave up, for a reason. Final."""
+    STOPPING = "stopping"
+    LOST = "lost"
+    """It ended without being told to. Final."""
+
+
+FINAL = frozenset({InstanceState.FAILED, InstanceState.LOST})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceStatus:
+    """What a launcher knows of an instance."""
+
+    state: InstanceState
+    reason: str | None = None
+    """Why it is failed or lost, for people."""
+
+    containers: tuple[ContainerRoute, ...] = ()
+    """With the workers that answered their last ping."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOrder:
+    """What to launch."""
+
+    instance_id: str
+    label: str
+    """``<endpoint>/<variant>/<instance>``, for lists of processes."""
+
+    spec_file: Path
+    """``spec.json`` (docs/architecture.md), already written."""
+
+    run_dir: Path
+    """Where the instance's sockets are; exists."""
+
+    log: Path
+    """Where its output goes; the directory exists."""
+
+
+class Launcher(Protocol):
+    """Starts, watches and stops instances.
+
+    ``start`` and ``stop`` are idempotent by id, and neither waits for the instance. Whatever
+    changes, ``on_change`` (given at construction) is called with the instance's id.
+    """
+
+    async def open(self) -> Sequence[str]:
+        """Find what still runs, watch it, and return the ids.
+
+        Raises:
+            TransientError: Whoever knows does not answer.
+        """
+        ...
+
+    async def start(self, order: LaunchOrder) -> None:
+        """Start an instance, unless it was started and has not been stopped since.
+
+        Raises:
+            TransientError: It could not be started now.
+        """
+        ...
+
+    def status(self, instance_id: str) -> InstanceStatus | None:
+        """Return how an instance is; None when it was never started, or is gone after a stop."""
+        ...
+
+    async def stop(self, instance_id: str) -> None:
+        """Have an instance stop: politely, and by force when it takes too long."""
+        ...
+
+    async def close(self) -> None:
+        """Stop watching. Instances go on."""
+        ...
+
+
+OnChange = Callable[[str], None]

@@ -1,0 +1,273 @@
+"""Runs instances as processes of this machine.
+
+The supervisor is the parent of each instance's host, so hosts outlive this process; we talk to a
+host over its ``host.sock``, and hear of every change as it happens. For each instance there is one
+task that follows it from start to end::
+
+    spawn ─▶ connect ─▶ status lines ─▶ end of file ─▶ dead? ──no──▶ connect again
+                                                         └─yes─▶ gone, or LOST when nobody asked
+"""
+
+import asyncio
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clary.errors import TransientError
+from clary.fleet.launchers.base import (
+    InstanceState,
+    InstanceStatus,
+    LaunchOrder,
+    OnChange,
+)
+from clary.fleet.launchers.supervisor_client import SupervisorClient
+from clary.messages import LineDecoder, ProtocolError, encode_line
+from clary.resources.routing_table import ContainerRoute
+
+_READ_BYTES = 64 * 1024
+_CONNECT_PAUSE_S = 0.004
+"""Between two tries to connect to a host that has just been started. It says nothing before it
+listens, so this pause is what a new instance may lose."""
+_CONNECT_PAUSE_MAX_S = 0.25
+_ALIVE_CHECK_S = 0.05
+_RETRY_PAUSE_S = 0.5
+_STOP_MARGIN_S = 5.0
+
+
+_STARTING = InstanceStatus(state=InstanceState.STARTING)
+
+
+@dataclass(slots=True, eq=False)
+class _Host:
+    id: str
+    socket: Path
+    status: InstanceStatus = _STARTING
+    is_stopping: bool = False
+    writer: asyncio.StreamWriter | None = None
+    following: asyncio.Task[None] | None = None
+    stopping: asyncio.Task[None] | None = None
+
+
+class ProcessLauncher:
+    """A ``Launcher`` of processes.
+
+    Args:
+        supervisor: Parent of all processes.
+        run_dir: ``R``; an instance's sockets lie in ``R/i/<id>``.
+        host_command: Interpreter and program of a host, to which ``clary-host``, the label and the
+            spec file are added.
+        environment: Variables of the host process itself.
+        stop_timeout_s: Time that a host gives its workers between SIGTERM and SIGKILL.
+        on_change: Called with an instance's id whenever its status changes.
+    """
+
+    def __init__(
+        self,
+        supervisor: SupervisorClient,
+        run_dir: Path,
+        host_command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        stop_timeout_s: float,
+        on_change: OnChange,
+    ) -> None:
+        self._supervisor = supervisor
+        self._run_dir = run_dir
+        self._host_command = tuple(host_command)
+        self._environment = dict(environment)
+        self._stop_timeout_s = stop_timeout_s
+        self._on_change = on_change
+        self._hosts: dict[str, _Host] = {}
+
+    async def open(self) -> Sequence[str]:
+        children = await self._supervisor.list()
+        for child in children:
+            self._follow(child.id)
+        return [child.id for child in children]
+
+    async def start(self, order: LaunchOrder) -> None:
+        if order.instance_id in self._hosts:
+            return
+        try:
+            await self._supervisor.spawn(
+                order.instance_id,
+                [*self._host_command, "clary-host", order.label, str(order.spec_file)],
+                self._environment,
+                order.spec_file.parent,
+                order.log,
+            )
+        except asyncio.CancelledError:
+            # Nobody knows whether it runs by now; who follows it will find out.
+            self._follow(order.instance_id)
+            raise
+        self._follow(order.instance_id)
+
+    def status(self, instance_id: str) -> InstanceStatus | None:
+        host = self._hosts.get(instance_id)
+        return None if host is None else host.status
+
+    async def stop(self, instance_id: str) -> None:
+        host = self._hosts.get(instance_id)
+        if host is None or host.stopping is not None:
+            return
+        host.is_stopping = True
+        host.stopping = asyncio.create_task(self._stop(host))
+
+    async def close(self) -> None:
+        tasks = [
+            task
+            for host in self._hosts.values()
+            for task in (host.following, host.stopping)
+            if task is not None
+        ]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._hosts.clear()
+        self._supervisor.close()
+
+    # One host -----------------------------------------------------------------------------
+
+    def _follow(self, instance_id: str) -> None:
+        if instance_id not in self._hosts:
+            host = _Host(instance_id, self._run_dir / "i" / instance_id / "host.sock")
+            self._hosts[instance_id] = host
+            host.following = asyncio.create_task(self._follow_to_the_end(host))
+
+    async def _follow_to_the_end(self, host: _Host) -> None:
+        returncode = None
+        while True:
+            try:
+                returncode = await self._talk_until_dead(host)
+                # Workers may outlive a host that was killed; they are in its process group.
+                await self._supervisor.signal(host.id, signal.SIGKILL, group=True)
+                break
+            except TransientError:  # of the supervisor; without it nothing lives for long
+                await asyncio.sleep(_RETRY_PAUSE_S)
+        if not host.is_stopping:
+            # A host that failed says why and may then leave; what it said counts.
+            if host.status.state is not InstanceState.FAILED:
+                self._set(host, InstanceStatus(state=InstanceState.LOST, reason=_end(returncode)))
+            else:
+                self._set(host, InstanceStatus(state=host.status.state, reason=host.status.reason))
+
+    async def _talk_until_dead(self, host: _Host) -> int | None:
+        """Return the exit status of the host once it is dead."""
+        pause = _CONNECT_PAUSE_S
+        next_check = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(str(host.socket))
+            except OSError:
+                # Nobody listens: it is not ready yet, or it is dead.
+                if loop.time() >= next_check:
+                    next_check = loop.time() + _ALIVE_CHECK_S
+                    child = await self._find(host.id)
+                    if child is None or not child[0]:
+                        return child[1] if child else None
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.02, _CONNECT_PAUSE_MAX_S)
+                continue
+            pause, next_check = _CONNECT_PAUSE_S, 0.0
+            try:
+                await self._converse(host, reader, writer)
+            finally:
+                host.writer = None
+                writer.close()
+
+    async def _converse(
+        self, host: _Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Take status lines until the connection ends."""
+        host.writer = writer
+        if host.is_stopping:
+            writer.write(encode_line({"op": "stop"}))
+        decoder = LineDecoder()
+        try:
+            while data := await reader.read(_READ_BYTES):
+                for message in decoder.feed(data):
+                    self._set(host, parse_status(message))
+        except OSError:
+            return  # connect again: it begins with the whole status
+        except ProtocolError:
+            await asyncio.sleep(_RETRY_PAUSE_S)
+
+    async def _find(self, instance_id: str) -> tuple[bool, int | None] | None:
+        for child in await self._supervisor.list():
+            if child.id == instance_id:
+                return child.is_alive, child.returncode
+        return None
+
+    async def _stop(self, host: _Host) -> None:
+        self._set(host, InstanceStatus(state=InstanceState.STOPPING, reason=host.status.reason))
+        assert host.following is not None
+        while not host.following.done():
+            try:
+                if host.writer is not None:
+                    host.writer.write(encode_line({"op": "stop"}))
+                else:
+                    await self._supervisor.signal(host.id, signal.SIGTERM)
+                limit = self._stop_timeout_s + _STOP_MARGIN_S
+                await asyncio.wait([host.following], timeout=limit)
+                if not host.following.done():
+                    await self._supervisor.signal(host.id, signal.SIGKILL, group=True)
+                    await asyncio.wait([host.following], timeout=_STOP_MARGIN_S)
+            except TransientError:
+                await asyncio.sleep(_RETRY_PAUSE_S)
+        while True:
+            try:
+                await self._supervisor.forget(host.id)
+                break
+            except TransientError:
+                await asyncio.sleep(_RETRY_PAUSE_S)
+        del self._hosts[host.id]
+        self._on_change(host.id)
+
+    def _set(self, host: _Host, status: InstanceStatus) -> None:
+        if host.is_stopping and status.state is not InstanceState.STOPPING:
+            # It may take a moment to hear of the stop; nothing is sent to it meanwhile.
+            status = InstanceStatus(state=InstanceState.STOPPING, reason=status.reason)
+        if status != host.status:
+            host.status = status
+            self._on_change(host.id)
+
+
+def parse_status(message: Mapping[str, Any]) -> InstanceStatus:
+    """Return the status in a line of ``host.sock``.
+
+    Raises:
+        ProtocolError: It is no status.
+    """
+    try:
+        return InstanceStatus(
+            state=InstanceState(message["state"]),
+            reason=message.get("reason"),
+            containers=tuple(
+                ContainerRoute(
+                    name=container["name"],
+                    workers=tuple(
+                        worker["address"]
+                        for worker in container["workers"]
+                        if worker["state"] == "ready"
+                    ),
+                )
+                for container in message["containers"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"no status of a host: {error!r}") from error
+
+
+def _end(returncode: int | None) -> str:
+    if returncode is None:
+        return "its host process is gone"
+    if returncode < 0:
+        try:
+            name = signal.Signals(-returncode).name
+        except ValueError:
+            name = f"signal {-returncode}"
+        return f"its host process was killed by {name}"
+    return f"its host process ended with status {returncode}"
