@@ -9,6 +9,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check conformance bench docs serve lock clean
+.PHONY: format-check lint types layers pages unit
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,12 +22,25 @@ demo: $(STAMP) ## Show it: deploy a scikit-learn model and a FastAPI server, and
 test: $(STAMP) ## Run all tests but those that are slow or need a GPU
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu"
 
-check: $(STAMP) ## Check format, lint, types, layers, unit tests and generated pages
+# With `make -k check` one complaint does not hide the next.
+check: format-check lint types layers pages unit ## Check format, lint, types, layers, pages, unit tests
+
+format-check: $(STAMP)
 	$(BIN)/ruff format --check .
+
+lint: $(STAMP)
 	$(BIN)/ruff check .
+
+types: $(STAMP)
 	$(BIN)/mypy
+
+layers: $(STAMP)
 	$(BIN)/lint-imports --no-logo
+
+pages: $(STAMP)
 	$(BIN)/python docs/generate.py --check
+
+unit: $(STAMP)
 	$(BIN)/pytest -q -n $(WORKERS) tests/unit
 
 conformance: $(STAMP) ## Run boto3 against a fresh server
@@ -39,8 +53,11 @@ docs: $(STAMP) ## Make the generated pages anew and check every page
 	$(BIN)/python docs/generate.py
 	$(BIN)/pytest -q tests/docs/test_pages.py
 
-serve: $(STAMP) ## Run a server on this checkout
-	$(BIN)/clary up
+serve: $(STAMP) ## Run a server on this checkout, with an example endpoint
+	@{ for try in 1 2 3 4 5 6 7 8 9; do sleep 0.5; \
+		$(BIN)/clary ls >/dev/null 2>&1 && break; done; \
+		$(BIN)/clary deploy examples/sentiment --app server:app; } & \
+	exec $(BIN)/clary up
 
 lock: $(STAMP) ## Resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --universal \
