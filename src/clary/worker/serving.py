@@ -1,0 +1,127 @@
+"""A worker of the handler style, from its specification to its last request.
+
+Load, listen, serve, leave. Whatever goes wrong while loading is told to the host in one line of
+JSON and to people in the log; the exit status then is ``EXIT_LOAD_FAILED``.
+"""
+
+import asyncio
+import faulthandler
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+
+from clary.worker.handlers.base import HandlerFailed
+from clary.worker.handlers.functions import load_functions
+from clary.worker.server import Server
+from clary.worker.spec import ContainerSpec, InstanceSpec, WorkerFiles
+from clary.worker.status_page import create_page
+
+EXIT_LOAD_FAILED = 3
+STACK_SIGNAL = signal.SIGUSR2
+"""Makes a worker write the stacks of its threads to its log; sent before a hung one is killed."""
+LISTEN_BACKLOG = 1024
+
+
+def run_handler(spec: InstanceSpec, container: ContainerSpec, files: WorkerFiles) -> int:
+    """Load the user's module and serve it until SIGTERM or the end of the supervisor."""
+    _prepare_output()
+    watch_lifeline(spec.stop_timeout_s)
+    loop = _new_loop()
+    asyncio.set_event_loop(loop)
+    page = create_page(files.status)
+    # Only now that the page is there does the host send the signal.
+    try:
+        handler = load_functions(container, loop.run_until_complete)
+    except BaseException as error:  # noqa: BLE001 (user code: sys.exit() in it must be reported too)
+        report_failure(files.failure, error)
+        return EXIT_LOAD_FAILED
+    loop.run_until_complete(_serve(Server(handler, page, loop), files.socket))
+    loop.close()
+    return 0
+
+
+def _prepare_output() -> None:
+    """What the process prints must be in the log when it dies, whatever it dies of."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    faulthandler.enable()
+    faulthandler.register(STACK_SIGNAL, all_threads=True)
+    # Not basicConfig(): with a handler on the root logger the user's own call of it would do
+    # nothing. The handler of last resort writes to stderr until there is another.
+    logging.root.setLevel(logging.INFO)
+    if logging.lastResort is not None:
+        logging.lastResort.setLevel(logging.INFO)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415 (optional: the model's interpreter may have it)
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def watch_lifeline(stop_timeout_s: float) -> None:
+    """Stop this process when the supervisor is gone, even if a handler blocks the event loop."""
+    number = os.environ.pop("CLARY_LIFELINE_FD", "")
+    if not number:
+        return
+    lifeline = int(number)
+    os.set_inheritable(lifeline, False)
+
+    def wait() -> None:
+        while os.read(lifeline, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(stop_timeout_s)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="clary-lifeline", daemon=True).start()
+
+
+def report_failure(path: str, error: BaseException) -> None:
+    """Print why loading failed, and write it for the host, in one line of JSON."""
+    if isinstance(error, HandlerFailed):
+        message = str(error)
+        trace = traceback.format_exc() if error.__cause__ is not None else message + "\n"
+    else:
+        message = _describe(error)
+        trace = traceback.format_exc()
+    is_final = isinstance(error, (HandlerFailed, SyntaxError)) and getattr(error, "is_final", True)
+    sys.stderr.write(trace)
+    sys.stderr.flush()
+    draft = path + ".tmp"
+    with open(draft, "w", encoding="utf-8") as file:
+        json.dump({"message": message, "traceback": trace, "final": is_final}, file)
+        file.write("\n")
+    os.replace(draft, path)
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"the handler called sys.exit({error.code!r}) while it was loaded"
+    return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+async def _serve(server: Server, path: str) -> None:
+    loop = asyncio.get_running_loop()
+    told_to_stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, told_to_stop.set)
+    try:
+        os.unlink(path)  # of a predecessor that was killed
+    except FileNotFoundError:
+        pass
+    listener = await loop.create_unix_server(
+        server.connection, path, backlog=LISTEN_BACKLOG, start_serving=False
+    )
+    os.chmod(path, 0o600)
+    await listener.start_serving()
+    await told_to_stop.wait()
+    listener.close()
+    await server.finish()
