@@ -34,12 +34,12 @@ class Refused(CommandFailed):
     """The server answered with a fault.
 
     Attributes:
-        code: AWS's name for it, such as ``ValidationException``.
+        code: AWS's name for it, such as ``ValidationException``; else the HTTP status.
         reply: The whole reply, as botocore parsed it.
     """
 
     def __init__(self, code: str, message: str, reply: Mapping[str, Any] | None = None) -> None:
-        super().__init__(f"{code}: {message}" if code else message)
+        super().__init__(message if code.isdigit() else f"{code}: {message}")
         self.code = code
         self.reply = reply or {}
         self.text = message
@@ -55,16 +55,18 @@ class Api:
 
     Args:
         environ: Environment variables, usually ``os.environ``.
+
+    Raises:
+        CommandFailed: The environment names no URL, or a profile that is not there.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.url = (environ.get("AWS_ENDPOINT_URL") or DEFAULT_URL).rstrip("/")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise CommandFailed(f"AWS_ENDPOINT_URL is no http:// or https:// URL: {self.url!r}", 2)
         self._environ = environ
-        core = botocore.session.Session()
-        # Without credentials in the environment or the user's files, the last resort of the chain
-        # is the metadata service of an EC2 instance: seconds of waiting, and never what is meant.
-        core.get_component("credential_provider").remove("iam-role")
-        self._session = boto3.Session(botocore_session=core)
+        self._session = self._translated(_session)
         self.region = self._session.region_name or DEFAULT_REGION
         self._clients: dict[str, Any] = {}
 
@@ -144,12 +146,10 @@ class Api:
         given = {name: value for name, value in query.items() if value is not None}
         target = quote(path, safe="/~") + (f"?{urlencode(given)}" if given else "")
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CommandFailed(f"AWS_ENDPOINT_URL is no http:// or https:// URL: {self.url!r}", 2)
         kind = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )
-        connection = kind(parts.hostname, parts.port, timeout=timeout_s)
+        connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
         try:
             connection.request("GET", target, headers=self._signed(target))
             reply = connection.getresponse()
@@ -196,6 +196,14 @@ class Api:
 _RETRIES: Any = {"total_max_attempts": 2, "mode": "standard"}
 
 
+def _session() -> boto3.Session:
+    core = botocore.session.Session()
+    # Without credentials in the environment or the user's files, the last resort of the chain is
+    # the metadata service of an EC2 instance: seconds of waiting, and never what is meant.
+    core.get_component("credential_provider").remove("iam-role")
+    return boto3.Session(botocore_session=core)
+
+
 def _reason(error: BaseException) -> str:
     """Return the system's own word for it ("Connection refused"), from the bottom of the chain."""
     cause: BaseException | None = error
@@ -212,8 +220,8 @@ def _fault(status: int, body: bytes) -> Refused:
         fault = json.loads(body)
     except ValueError:
         fault = None
-    if isinstance(fault, dict):
-        code = str(fault.get("__type") or fault.get("code") or status).rpartition("#")[2]
-        text = fault.get("message") or fault.get("Message") or fault.get("error") or ""
-        return Refused(code, str(text))
-    return Refused(str(status), body.decode(errors="replace").strip()[:500])
+    if not isinstance(fault, dict):
+        return Refused(str(status), body.decode(errors="replace").strip()[:500])
+    code = str(fault.get("__type") or status).rpartition("#")[2]
+    text = fault.get("message") or fault.get("Message") or f"HTTP status {status}"
+    return Refused(code, str(text))

@@ -72,7 +72,16 @@ def phase_of(endpoint: Mapping[str, Any]) -> tuple[str, str]:
     return word, f"{healthy} of {len(instances)} instances are healthy" if healthy else ""
 
 
-_PHASE_ORDER = ("artifact", "environment", "starting", "loading", "unhealthy", "failed", "healthy")
+# What a starting instance is busy with (`fleet.instance.Phase`), then the other states it can be in.
+_PHASE_ORDER = (
+    "downloading",
+    "environment",
+    "starting",
+    "loading",
+    "unhealthy",
+    "failed",
+    "healthy",
+)
 
 
 def _phase_word(instance: Mapping[str, Any]) -> str:

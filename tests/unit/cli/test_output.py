@@ -81,7 +81,7 @@ def test_the_content_type_follows_the_file(data: str, kind: str) -> None:
     ("phases", "shown"),
     [
         ([], "starting"),
-        (["environment", "loading"], "environment"),
+        (["loading", "environment"], "environment"),
         (["healthy", "loading"], "loading"),
         (["healthy"], "healthy"),
         (["something new"], "starting"),
