@@ -24,7 +24,7 @@ from pathlib import Path
 from uv import find_uv_bin
 
 from clary.errors import Error, PermanentError, TransientError
-from clary.fleet.artifacts import Artifacts
+from clary.fleet.artifacts import Artifacts, ObjectStorage
 from clary.fleet.cache import Cache, remove_tree
 from clary.fleet.capacity import Capacity, Machine, Reservation
 from clary.fleet.environments import Environments
@@ -36,7 +36,6 @@ from clary.fleet.launchers.supervisor_client import SupervisorClient
 from clary.fleet.leftovers import kill_leftovers
 from clary.fleet.preparation import InstanceFiles, Preparation
 from clary.fleet.unpack import UnpackLimits
-from clary.objects.client import ObjectStorage
 from clary.resources.instance_types import instance_type
 from clary.settings import Settings
 
@@ -194,20 +193,29 @@ class Fleet:
         if instance is not None and instance.stopping is None:
             instance.stopping = asyncio.create_task(self._stop(instance))
 
-    async def discard_unknown(self, known_ids: Collection[str]) -> None:
-        """Stop instances, and remove files of instances, that the store does not know.
+    def ids(self) -> set[str]:
+        """Return the ids of all instances, and of those that only left files here."""
+        names = {
+            path.name
+            for directory in (self._instances_dir, self._run_dir / "i")
+            for path in directory.iterdir()
+        }
+        return names | set(self._instances)
+
+    async def discard(self, ids: Collection[str]) -> None:
+        """Stop instances that no record knows, and remove their files.
 
         They come from a database that was restored or removed: whatever is started is written
         there first, and stays there until it is gone.
         """
-        for instance_id in [i for i in self._instances if i not in known_ids]:
-            log.warning("instance %s is in no record: stopping it", instance_id)
-            await self.stop(instance_id)
-        known = set(known_ids) | set(self._instances)
-        for directory in (self._instances_dir, self._run_dir / "i"):
-            for path in directory.iterdir():
-                if path.name not in known:
-                    await asyncio.to_thread(remove_tree, path)
+        for instance_id in ids:
+            if instance_id in self._instances:
+                log.warning("instance %s is in no record: stopping it", instance_id)
+                await self.stop(instance_id)
+            else:
+                files = self._files(instance_id)
+                for directory in (files.directory, files.run_dir):
+                    await asyncio.to_thread(remove_tree, directory)
 
     async def collect(self) -> None:
         """Remove artifacts and environments that nobody has used for long, or that are too many."""
@@ -307,7 +315,7 @@ class Fleet:
             )
             pythons = [container["python"] for container in spec["containers"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            # It runs, but nobody knows what it is; `discard_unknown` or the plan will stop it.
+            # It runs, but nobody knows what it is; `discard` will stop it.
             log.warning("instance %s has no usable spec.json: %r", instance_id, error)
             self._instances[instance_id] = _Instance(instance_id, "", "")
             return

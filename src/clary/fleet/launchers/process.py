@@ -11,7 +11,7 @@ task that follows it from start to end::
 import asyncio
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ _CONNECT_PAUSE_MAX_S = 0.25
 _ALIVE_CHECK_S = 0.05
 _RETRY_PAUSE_S = 0.5
 _STOP_MARGIN_S = 5.0
+_ADOPTION_S = 2.0
 
 
 _STARTING = InstanceStatus(state=InstanceState.STARTING)
@@ -44,6 +45,8 @@ class _Host:
     id: str
     socket: Path
     status: InstanceStatus = _STARTING
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it has told its status, or is known to be dead."""
     is_stopping: bool = False
     writer: asyncio.StreamWriter | None = None
     following: asyncio.Task[None] | None = None
@@ -83,8 +86,13 @@ class ProcessLauncher:
 
     async def open(self) -> Sequence[str]:
         children = await self._supervisor.list()
-        for child in children:
-            self._follow(child.id)
+        hosts = [self._follow(child.id) for child in children]
+        # What is not known to be healthy is not routed to: hear all of them first.
+        waits = [asyncio.ensure_future(host.heard.wait()) for host in hosts]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=_ADOPTION_S)
+            for wait in late:
+                wait.cancel()
         return [child.id for child in children]
 
     async def start(self, order: LaunchOrder) -> None:
@@ -130,11 +138,13 @@ class ProcessLauncher:
 
     # One host -----------------------------------------------------------------------------
 
-    def _follow(self, instance_id: str) -> None:
-        if instance_id not in self._hosts:
+    def _follow(self, instance_id: str) -> _Host:
+        host = self._hosts.get(instance_id)
+        if host is None:
             host = _Host(instance_id, self._run_dir / "i" / instance_id / "host.sock")
             self._hosts[instance_id] = host
             host.following = asyncio.create_task(self._follow_to_the_end(host))
+        return host
 
     async def _follow_to_the_end(self, host: _Host) -> None:
         returncode = None
@@ -146,6 +156,7 @@ class ProcessLauncher:
                 break
             except TransientError:  # of the supervisor; without it nothing lives for long
                 await asyncio.sleep(_RETRY_PAUSE_S)
+        host.heard.set()
         if not host.is_stopping:
             # A host that failed says why and may then leave; what it said counts.
             if host.status.state is not InstanceState.FAILED:
@@ -190,6 +201,7 @@ class ProcessLauncher:
             while data := await reader.read(_READ_BYTES):
                 for message in decoder.feed(data):
                     self._set(host, parse_status(message))
+                    host.heard.set()
         except OSError:
             return  # connect again: it begins with the whole status
         except ProtocolError:

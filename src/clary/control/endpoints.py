@@ -1,0 +1,176 @@
+"""Makes endpoints what the store says they are: one pass of the control loop.
+
+Observe → plan → apply → record. A pass keeps nothing that the next one needs, so that control may
+be restarted at any line. The order is what makes it safe:
+
+1. intent: records of new instances are written, those to stop are marked;
+2. the route is published, and known to the gateways: without what will stop, before it stops;
+   with all instances, before anybody reads InService;
+3. the fleet starts and stops;
+4. counts and status are written, for the generation that they were computed for.
+"""
+
+import secrets
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from clary.clock import Clock
+from clary.control.endpoint_plan import (
+    AddInstance,
+    KnownInstance,
+    Plan,
+    RemoveInstance,
+    StartInstance,
+    StartLimits,
+    StopInstance,
+    plan_endpoint,
+)
+from clary.fleet.instance import InstanceOrder, ObservedInstance
+from clary.resources.endpoint import Endpoint
+from clary.resources.instance import InstanceRecord
+from clary.resources.routing_table import EndpointRoute
+from clary.store.endpoints import Endpoints
+from clary.store.instances import Instances
+
+
+class RoutePublisher(Protocol):
+    """Where routes are told (``control/publish.py``)."""
+
+    async def publish(self, name: str, route: EndpointRoute | None) -> None:
+        """Make a route known, or take it back; return when gateways have it, or soon after."""
+        ...
+
+
+class InstanceFleet(Protocol):
+    """Who runs instances (``fleet/fleet.py``)."""
+
+    async def observe(self, endpoint_name: str) -> Sequence[ObservedInstance]: ...
+
+    async def start(self, order: InstanceOrder) -> None: ...
+
+    async def stop(self, instance_id: str) -> None: ...
+
+    def ids(self) -> Collection[str]: ...
+
+    async def discard(self, ids: Collection[str]) -> None: ...
+
+
+class EndpointReconciler:
+    """Brings one endpoint a step closer to what is wanted.
+
+    Args:
+        endpoints: What is wanted.
+        instances: What was begun.
+        fleet: Who does it.
+        publisher: Who tells the gateways.
+        clock: For the ages of instances.
+        limits: Time limits of the settings.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        instances: Instances,
+        fleet: InstanceFleet,
+        publisher: RoutePublisher,
+        clock: Clock,
+        limits: StartLimits,
+    ) -> None:
+        self._endpoints = endpoints
+        self._instances = instances
+        self._fleet = fleet
+        self._publisher = publisher
+        self._clock = clock
+        self._limits = limits
+
+    async def reconcile(self, name: str) -> float | None:
+        """Do one pass; return in how many seconds to look again, whatever happens till then."""
+        endpoint = await self._endpoints.find(name)
+        records = await self._instances.list(name)
+        observed = {instance.id: instance for instance in await self._fleet.observe(name)}
+        plan = plan_endpoint(
+            endpoint,
+            [KnownInstance(record=r, observed=observed.get(r.id)) for r in records],
+            now=self._clock.now(),
+            limits=self._limits,
+        )
+        added = await self._write_intent(name, endpoint, plan)
+        await self._publisher.publish(name, plan.route)
+        await self._apply(endpoint, plan, added)
+        await self._record(name, endpoint, plan)
+        return plan.check_again_in_s
+
+    async def names(self) -> set[str]:
+        """Return every name that has something to look at: endpoints, and records of instances."""
+        records = await self._instances.list_all()
+        return {*await self._endpoints.list_names(), *(r.endpoint_name for r in records)}
+
+    async def discard_strangers(self) -> None:
+        """Stop what the fleet has and the store does not know."""
+        # In this order: what is started meanwhile has its record before the fleet has it.
+        present = set(self._fleet.ids())
+        known = {record.id for record in await self._instances.list_all()}
+        await self._fleet.discard(present - known)
+
+    async def _write_intent(
+        self, name: str, endpoint: Endpoint | None, plan: Plan
+    ) -> list[InstanceRecord]:
+        added = []
+        if endpoint is not None:
+            added = [
+                InstanceRecord(
+                    id=f"i-{secrets.token_hex(8)}",
+                    endpoint_name=name,
+                    variant_name=action.variant_name,
+                    generation=endpoint.generation,
+                    created_at=self._clock.now(),
+                )
+                for action in plan.actions
+                if isinstance(action, AddInstance)
+            ]
+        await self._instances.add(added)
+        stopping = [action.id for action in plan.actions if isinstance(action, StopInstance)]
+        await self._instances.mark_stopping(stopping)
+        return added
+
+    async def _apply(
+        self, endpoint: Endpoint | None, plan: Plan, added: Sequence[InstanceRecord]
+    ) -> None:
+        for action in plan.actions:
+            if isinstance(action, StartInstance):
+                await self._start(endpoint, action.id, action.variant_name)
+            elif isinstance(action, StopInstance):
+                await self._fleet.stop(action.id)
+            elif isinstance(action, RemoveInstance):
+                await self._instances.remove(action.id)
+        for record in added:
+            await self._start(endpoint, record.id, record.variant_name)
+
+    async def _start(self, endpoint: Endpoint | None, instance_id: str, variant_name: str) -> None:
+        assert endpoint is not None, "a plan starts nothing for an endpoint that is gone"
+        variant = next(v for v in endpoint.config.variants if v.name == variant_name)
+        assert variant.model_name is not None
+        assert variant.instance_type is not None
+        await self._fleet.start(
+            InstanceOrder(
+                id=instance_id,
+                endpoint_name=endpoint.name,
+                variant_name=variant.name,
+                instance_type=variant.instance_type,
+                model=endpoint.models[variant.model_name],
+                startup_timeout_s=variant.startup_timeout_s,
+                download_timeout_s=variant.download_timeout_s,
+            )
+        )
+
+    async def _record(self, name: str, endpoint: Endpoint | None, plan: Plan) -> None:
+        if endpoint is None:
+            return
+        if plan.variants and plan.variants != endpoint.variants:
+            await self._endpoints.record_variants(name, endpoint.generation, plan.variants)
+        if plan.event is not None:
+            await self._endpoints.record_event(
+                name, endpoint.generation, plan.event, failure_reason=plan.failure_reason
+            )
+        if plan.is_gone:
+            await self._endpoints.remove(name)

@@ -1,0 +1,152 @@
+"""Runs the passes: which key, when, and what if it fails.
+
+A wake-up (a change in the store, an instance that changed) is only a hint to look; a sweep once a
+minute repairs what a lost one missed. Passes of different endpoints run side by side, of one
+endpoint one after another.
+"""
+
+import asyncio
+import logging
+
+from clary.clock import Clock
+from clary.control.endpoint_plan import StartLimits
+from clary.control.endpoints import EndpointReconciler, RoutePublisher
+from clary.control.queue import KeyQueue
+from clary.errors import TransientError
+from clary.fleet.fleet import Fleet
+from clary.resources.names import ResourceKind
+from clary.settings import FleetSettings
+from clary.store.changes import Changes
+from clary.store.endpoints import Endpoints
+from clary.store.instances import Instances
+
+log = logging.getLogger(__name__)
+
+SWEEP_S = 60.0
+MAX_PASSES = 32
+"""Passes that run side by side. They wait for the store and for the supervisor, not for models."""
+
+
+class ControlLoops:
+    """All loops of the control process.
+
+    Args:
+        endpoints: Wanted state.
+        instances: Records of instances.
+        changes: Change feed of the store.
+        fleet: Opened by ``adopt``, closed by ``run``.
+        publisher: Where routes are told.
+        clock: Wall time.
+        settings: Time limits for starts.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        instances: Instances,
+        changes: Changes,
+        fleet: Fleet,
+        publisher: RoutePublisher,
+        clock: Clock,
+        settings: FleetSettings,
+    ) -> None:
+        self._changes = changes
+        self._fleet = fleet
+        self._queue = KeyQueue()
+        self._reconciler = EndpointReconciler(
+            endpoints,
+            instances,
+            fleet,
+            publisher,
+            clock,
+            StartLimits(
+                startup_timeout_s=settings.startup_timeout_s,
+                download_timeout_s=settings.download_timeout_s,
+            ),
+        )
+
+    async def adopt(self) -> None:
+        """Take over what runs, and publish it as it is: one pass over every endpoint.
+
+        To be awaited before gateways may connect (``Publisher.start``), so that a restart of
+        control takes no route away from them; ``run`` comes after it.
+        """
+        self._changed = self._changes.subscribe()
+        self._fleet.watch(self._queue.add)
+        await self._open_fleet()
+        await self._reconciler.discard_strangers()
+        limit = asyncio.Semaphore(MAX_PASSES)
+
+        async def first_pass(name: str) -> None:
+            async with limit:
+                await self._pass(name)
+
+        async with asyncio.TaskGroup() as passes:
+            for name in await self._reconciler.names():
+                passes.create_task(first_pass(name))
+
+    async def run(self) -> None:
+        """Reconcile until cancelled. Instances go on afterwards."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follow())
+                tasks.create_task(self._sweep())
+                tasks.create_task(self._work())
+        finally:
+            self._changes.unsubscribe(self._changed)
+            self._queue.close()
+            await self._fleet.close()
+
+    async def _open_fleet(self) -> None:
+        pause = 0.05
+        while True:
+            try:
+                await self._fleet.open()
+                return
+            except TransientError as error:
+                log.warning("%s; trying again", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+
+    async def _follow(self) -> None:
+        while True:
+            kind, name = await self._changed.get()
+            if kind == ResourceKind.ENDPOINT:
+                self._queue.add(name)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                for name in await self._reconciler.names():
+                    self._queue.add(name)
+                await self._reconciler.discard_strangers()
+                await self._fleet.collect()
+            except Exception:
+                log.exception("a sweep failed; the next one is in %s s", SWEEP_S)
+
+    async def _work(self) -> None:
+        limit = asyncio.Semaphore(MAX_PASSES)
+
+        async def one_pass(name: str) -> None:
+            try:
+                await self._pass(name)
+            finally:
+                limit.release()
+
+        async with asyncio.TaskGroup() as passes:
+            while True:
+                await limit.acquire()
+                passes.create_task(one_pass(await self._queue.get()))
+
+    async def _pass(self, name: str) -> None:
+        try:
+            check_again_in_s = await self._reconciler.reconcile(name)
+        except TransientError as error:
+            pause = self._queue.failed(name)
+            log.warning("endpoint %s: %s; again in %.1f s", name, error, pause)
+        except Exception:
+            pause = self._queue.failed(name)
+            log.exception("endpoint %s: the pass failed; again in %.1f s", name, pause)
+        else:
+            self._queue.done(name, check_again_in_s)
