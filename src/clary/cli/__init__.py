@@ -5,7 +5,6 @@ called, because `clary up` must not wait for boto3 and rich. All but ``up``, ``k
 ``doctor`` are clients of a running server and go through the API like anybody else.
 """
 
-import os
 import sys
 
 from clary.cli.failure import CommandFailed
@@ -21,24 +20,17 @@ def main() -> None:
 
     try:
         app()
-    except ConfigurationError as error:
-        _say(str(error))
-        sys.exit(2)
     except CommandFailed as error:
-        _say(error.message)
-        sys.exit(error.status)
+        _end(error, error.status)
+    except ConfigurationError as error:
+        _end(error, 2)
     except Error as error:
-        _say(error.message)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # `clary logs | head`: whoever read us has left, and wants no more words. Standard output
-        # is pointed elsewhere so that the interpreter's last flush does not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _end(error, 1)
 
 
-def _say(message: str) -> None:
+def _end(error: Error, status: int) -> None:
+    # A command that has reported its failure itself ends with an empty message.
+    message = str(error)
     if message:
         sys.stderr.write(f"clary: {message}\n")
+    sys.exit(status)

@@ -68,25 +68,17 @@ def phase_of(endpoint: Mapping[str, Any]) -> tuple[str, str]:
     if not waiting:
         return ("healthy", "") if instances else ("starting", "")
     healthy = len(instances) - len(waiting)
-    word = min((_phase_word(i) for i in waiting), key=_PHASE_ORDER.index)
+    word = min((_phase_word(i) for i in waiting), key=_PHASES.index)
     return word, f"{healthy} of {len(instances)} instances are healthy" if healthy else ""
 
 
-# What a starting instance is busy with (`fleet.instance.Phase`), then the other states it can be in.
-_PHASE_ORDER = (
-    "downloading",
-    "environment",
-    "starting",
-    "loading",
-    "unhealthy",
-    "failed",
-    "healthy",
-)
+# What a starting instance is busy with (`fleet.instance.Phase`), then its other states.
+_PHASES = ("downloading", "environment", "starting", "loading", "unhealthy", "failed", "healthy")
 
 
 def _phase_word(instance: Mapping[str, Any]) -> str:
     word = str(instance.get("phase") or instance.get("state") or "")
-    return word if word in _PHASE_ORDER else "starting"
+    return word if word in _PHASES else "starting"
 
 
 def remove(api: Api, endpoint: str) -> list[str]:
