@@ -296,11 +296,7 @@ class HttpConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # Nothing is upgraded: an offer of HTTP/2 or WebSockets is answered in HTTP/1.1.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :] if upgrade.args else b""
-            if rest:
-                self.data_received(rest)
+            self._decline_upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, Refused):
@@ -313,6 +309,23 @@ class HttpConnection(asyncio.Protocol):
         if not self._in_body and self._head_count > self._settings.max_header_bytes:
             limit = self._settings.max_header_bytes
             self._refuse(431, f"The request's headers are longer than {limit} bytes.")
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Take an offer of HTTP/2 or WebSockets as the plain HTTP/1.1 request that it also is.
+
+        The parser has stopped behind the head, so a new one gets the head again, less the offer.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(405, "This server is no proxy.")
+            return
+        head = b"".join(
+            name + b": " + value + b"\r\n"
+            for name, value in self._headers.items()
+            if name not in (b"upgrade", b"connection", b"http2-settings")
+        )
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self._target, head, rest))
 
     def eof_received(self) -> bool:
         return False
@@ -365,6 +378,8 @@ class HttpConnection(asyncio.Protocol):
             raise Refused
 
     def on_headers_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return  # see _decline_upgrade
         headers = self._headers
         self._head_count = 0
         self._in_body = True
