@@ -32,7 +32,7 @@ REPLACE_FAILED_AFTER_S = 30.0
 tried every half minute and not all the time."""
 
 REPLACE_LOST_AFTER_S = 1.0
-"""The same for an instance that was lost: somebody killed its host, which is no fault of its own."""
+"""The same for an instance that was lost: its host was killed, which is rarely its fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,16 @@ class KnownInstance:
     def is_over(self) -> bool:
         """Whether it has ended, and will not come back by itself."""
         return self.observed is not None and self.observed.state in FINAL
+
+    @property
+    def still_serves(self) -> bool:
+        """Whether it is lost, but its workers live: better than nothing until it is replaced."""
+        return (
+            not self.record.stopping
+            and self.observed is not None
+            and self.observed.state is InstanceState.LOST
+            and bool(self.observed.containers)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,11 +194,15 @@ def _plan_variant(
     actions: list[Action] = list(_wind_up([i for i in instances if i.record.stopping]))
     live = []
     waiting = []
+    orphans = []
     for instance in instances:
         if instance.record.stopping:
             continue
         if not instance.is_over:
             live.append(instance)
+            continue
+        if instance.still_serves:
+            orphans.append(instance)
             continue
         wait_s = _replace_after(instance) - (now - instance.record.created_at).total_seconds()
         if wait_s <= 0:
@@ -208,7 +222,10 @@ def _plan_variant(
     ]
     missing = variant.desired_count - len(live) - len(waiting)
     actions += [AddInstance(variant.name)] * max(missing, 0)
-    return actions, live, min(waiting, default=None)
+    # As many orphans as there are healthy instances missing go on serving.
+    needed = max(variant.desired_count - sum(instance.is_healthy for instance in live), 0)
+    actions += [StopInstance(orphan.record.id) for orphan in orphans[needed:]]
+    return actions, [*live, *orphans[:needed]], min(waiting, default=None)
 
 
 def unsupported(endpoint: Endpoint) -> str | None:
@@ -288,7 +305,9 @@ def _route(endpoint: Endpoint, instances: Sequence[KnownInstance]) -> EndpointRo
                 instances=tuple(
                     InstanceRoute(id=i.record.id, containers=i.observed.containers)
                     for i in instances
-                    if i.record.variant_name == variant.name and i.is_healthy and i.observed
+                    if i.record.variant_name == variant.name
+                    and (i.is_healthy or i.still_serves)
+                    and i.observed
                 ),
             )
             for variant in endpoint.variants

@@ -26,7 +26,8 @@ class InstanceState(StrEnum):
     """It gave up, for a reason. Final."""
     STOPPING = "stopping"
     LOST = "lost"
-    """It ended without being told to. Final."""
+    """It is watched by nobody any more, without having been told to stop. Final; its workers may
+    serve on for a while."""
 
 
 FINAL = frozenset({InstanceState.FAILED, InstanceState.LOST})
@@ -41,7 +42,7 @@ class InstanceStatus:
     """Why it is failed or lost, for people."""
 
     containers: tuple[ContainerRoute, ...] = ()
-    """With the workers that answered their last ping."""
+    """With the workers that answered their last ping; of a lost instance, those that listen yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

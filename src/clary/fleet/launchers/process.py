@@ -23,7 +23,7 @@ from clary.fleet.launchers.base import (
     OnChange,
 )
 from clary.fleet.launchers.supervisor_client import SupervisorClient
-from clary.messages import LineDecoder, ProtocolError, encode_line
+from clary.messages import LineDecoder, ProtocolError, encode_line, parse_address
 from clary.resources.routing_table import ContainerRoute
 
 _READ_BYTES = 64 * 1024
@@ -35,6 +35,10 @@ _ALIVE_CHECK_S = 0.05
 _RETRY_PAUSE_S = 0.5
 _STOP_MARGIN_S = 5.0
 _ADOPTION_S = 2.0
+_LISTEN_CHECK_S = 0.25
+_GROUP_CHECK_S = 0.02
+_NO_SIGNAL = 0
+"""Asks only whether there is somebody who would get one."""
 
 
 _STARTING = InstanceStatus(state=InstanceState.STARTING)
@@ -151,18 +155,21 @@ class ProcessLauncher:
         while True:
             try:
                 returncode = await self._talk_until_dead(host)
-                # Workers may outlive a host that was killed; they are in its process group.
-                await self._supervisor.signal(host.id, signal.SIGKILL, group=True)
                 break
             except TransientError:  # of the supervisor; without it nothing lives for long
                 await asyncio.sleep(_RETRY_PAUSE_S)
         host.heard.set()
-        if not host.is_stopping:
-            # A host that failed says why and may then leave; what it said counts.
-            if host.status.state is not InstanceState.FAILED:
-                self._set(host, InstanceStatus(state=InstanceState.LOST, reason=_end(returncode)))
-            else:
-                self._set(host, InstanceStatus(state=host.status.state, reason=host.status.reason))
+        if host.is_stopping or host.status.state is InstanceState.FAILED:
+            # A host that failed has said why; it may leave then.
+            return
+        # Workers outlive a host that was killed, and can serve until there is another instance.
+        containers = await _still_listening(host.status.containers)
+        self._set(
+            host,
+            InstanceStatus(
+                state=InstanceState.LOST, reason=_why(returncode), containers=containers
+            ),
+        )
 
     async def _talk_until_dead(self, host: _Host) -> int | None:
         """Return the exit status of the host once it is dead."""
@@ -215,28 +222,34 @@ class ProcessLauncher:
 
     async def _stop(self, host: _Host) -> None:
         self._set(host, InstanceStatus(state=InstanceState.STOPPING, reason=host.status.reason))
-        assert host.following is not None
-        while not host.following.done():
-            try:
-                if host.writer is not None:
-                    host.writer.write(encode_line({"op": "stop"}))
-                else:
-                    await self._supervisor.signal(host.id, signal.SIGTERM)
-                limit = self._stop_timeout_s + _STOP_MARGIN_S
-                await asyncio.wait([host.following], timeout=limit)
-                if not host.following.done():
-                    await self._supervisor.signal(host.id, signal.SIGKILL, group=True)
-                    await asyncio.wait([host.following], timeout=_STOP_MARGIN_S)
-            except TransientError:
-                await asyncio.sleep(_RETRY_PAUSE_S)
         while True:
             try:
+                await self._end(host)
                 await self._supervisor.forget(host.id)
                 break
             except TransientError:
                 await asyncio.sleep(_RETRY_PAUSE_S)
         del self._hosts[host.id]
         self._on_change(host.id)
+
+    async def _end(self, host: _Host) -> None:
+        """End the host, and workers that outlived it: politely first."""
+        assert host.following is not None
+        if host.writer is not None:
+            host.writer.write(encode_line({"op": "stop"}))
+        else:
+            await self._supervisor.signal(host.id, signal.SIGTERM)
+        await asyncio.wait([host.following], timeout=self._stop_timeout_s + _STOP_MARGIN_S)
+        if not host.following.done():
+            await self._supervisor.signal(host.id, signal.SIGKILL, group=True)
+            await asyncio.wait([host.following])
+        # From here on only workers can be left, in the process group of a host that was killed.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._stop_timeout_s
+        number: int = signal.SIGTERM
+        while await self._supervisor.signal(host.id, number, group=True):
+            number = signal.SIGKILL if loop.time() > deadline else _NO_SIGNAL
+            await asyncio.sleep(_GROUP_CHECK_S)
 
     def _set(self, host: _Host, status: InstanceStatus) -> None:
         if host.is_stopping and status.state is not InstanceState.STOPPING:
@@ -273,13 +286,38 @@ def parse_status(message: Mapping[str, Any]) -> InstanceStatus:
         raise ProtocolError(f"no status of a host: {error!r}") from error
 
 
-def _end(returncode: int | None) -> str:
+async def _still_listening(containers: Sequence[ContainerRoute]) -> tuple[ContainerRoute, ...]:
+    """Return containers with the workers that still take connections; nothing if one has none."""
+    alive = []
+    for container in containers:
+        workers = [address for address in container.workers if await _listens(address)]
+        if not workers:
+            return ()
+        alive.append(ContainerRoute(name=container.name, workers=tuple(workers)))
+    return tuple(alive)
+
+
+async def _listens(address: str) -> bool:
+    scheme, host, port = parse_address(address)
+    try:
+        async with asyncio.timeout(_LISTEN_CHECK_S):
+            if scheme == "unix":
+                _, writer = await asyncio.open_unix_connection(host)
+            else:
+                _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def _why(returncode: int | None) -> str:
     if returncode is None:
-        return "its host process is gone"
+        return "Its host process is gone."
     if returncode < 0:
         try:
             name = signal.Signals(-returncode).name
         except ValueError:
             name = f"signal {-returncode}"
-        return f"its host process was killed by {name}"
-    return f"its host process ended with status {returncode}"
+        return f"Its host process was killed by {name}."
+    return f"Its host process ended with status {returncode}."
