@@ -9,7 +9,7 @@ The rules are Amazon's "Signing and authenticating REST requests (AWS signature 
 
 import base64
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import unquote_to_bytes
@@ -30,10 +30,15 @@ SIGNED_PARAMETERS = frozenset(
 )
 """Query parameters that belong to the resource. Clients disagree about the newest ones."""
 
-_BOTO_PARAMETERS = SIGNED_PARAMETERS - frozenset(
-    b"""encryption intelligent-tiering ownershipControls policyStatus publicAccessBlock retention
-    legal-hold""".split()
-)
+_BOTO_PARAMETERS = SIGNED_PARAMETERS - {
+    b"encryption",
+    b"intelligent-tiering",
+    b"legal-hold",
+    b"ownershipControls",
+    b"policyStatus",
+    b"publicAccessBlock",
+    b"retention",
+}
 
 
 def is_signed(request: SignedRequest) -> bool:
@@ -80,16 +85,15 @@ def verify(
     key = keys.get(key_id.decode("latin-1"))
     if key is None:
         raise refuse_unknown_key("s3")
-    for signed in (SIGNED_PARAMETERS, _BOTO_PARAMETERS):
-        text = b"%s\n%s\n%s\n%s\n%s%s" % (
-            request.method,
-            headers.get(b"content-md5", b""),
-            headers.get(b"content-type", b""),
-            moment,
-            _canonical_headers(headers),
-            _canonical_resource(request.path, parameters, bucket_of_host, signed),
-        )
-        digest = hmac.digest(key.secret.encode(), text, "sha1")
+    head = b"%s\n%s\n%s\n%s\n%s" % (
+        request.method,
+        headers.get(b"content-md5", b""),
+        headers.get(b"content-type", b""),
+        moment,
+        _canonical_headers(headers),
+    )
+    for resource in _canonical_resources(request.path, parameters, bucket_of_host):
+        digest = hmac.digest(key.secret.encode(), head + resource, "sha1")
         if hmac.compare_digest(base64.b64encode(digest), given):
             return key
     raise refuse_mismatch("s3")
@@ -118,23 +122,18 @@ def _canonical_headers(headers: Mapping[bytes, bytes]) -> bytes:
     )
 
 
-def _canonical_resource(
-    path: bytes,
-    parameters: list[tuple[bytes, bytes]],
-    bucket_of_host: bytes,
-    signed: frozenset[bytes],
-) -> bytes:
-    resource = (b"/" + bucket_of_host if bucket_of_host else b"") + (path or b"/")
-    kept = sorted((name, value) for name, value in parameters if name in signed)
-    if not kept:
-        return resource
-    return (
-        resource
-        + b"?"
-        + b"&".join(
-            name + (b"=" + unquote_to_bytes(value) if value else b"") for name, value in kept
-        )
-    )
+def _canonical_resources(
+    path: bytes, parameters: list[tuple[bytes, bytes]], bucket_of_host: bytes
+) -> Iterator[bytes]:
+    """Give the resources that a client may have signed, the likeliest first."""
+    path = (b"/" + bucket_of_host if bucket_of_host else b"") + (path or b"/")
+    # boto3 signs a bucket with a slash behind its name, and sends none.
+    is_bucket = path.count(b"/") == 1 and path != b"/"
+    for resource in (path, path + b"/") if is_bucket else (path,):
+        for signed in (SIGNED_PARAMETERS, _BOTO_PARAMETERS):
+            kept = sorted((name, value) for name, value in parameters if name in signed)
+            pairs = [n + (b"=" + unquote_to_bytes(v) if v else b"") for n, v in kept]
+            yield resource + (b"?" + b"&".join(pairs) if pairs else b"")
 
 
 def _check_expires(moment: bytes, now: datetime) -> None:
