@@ -1,1 +1,1 @@
-"""Log groups, streams and events on disk."""
+"""Log files of instances: found, read from their ends, followed."""

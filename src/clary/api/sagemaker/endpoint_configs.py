@@ -87,7 +87,7 @@ def _parse_variant(variant: Mapping[str, Any]) -> ProductionVariant:
         model_name=variant.get("ModelName"),
         instance_type=_instance_type(variant),
         initial_instance_count=_instance_count(variant),
-        initial_weight=variant.get("InitialVariantWeight", 1.0),
+        initial_weight=float(variant.get("InitialVariantWeight", 1.0)),
         startup_timeout_s=variant.get("ContainerStartupHealthCheckTimeoutInSeconds"),
         download_timeout_s=variant.get("ModelDataDownloadTimeoutInSeconds"),
         definition=variant,

@@ -1,0 +1,152 @@
+"""Clary's own resources under ``/_clary``: what AWS has no operation for.
+
+======================================  =========================================================
+``GET /_clary/endpoints/{name}``        an endpoint with its instances, as JSON
+``GET /_clary/logs/{endpoint}``         logs of its instances, as text; ``variant``, ``instance``,
+                                        ``lines`` (default 100), ``follow=1`` for an endless reply
+======================================  =========================================================
+
+Errors are JSON objects with a ``message``.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from clary.errors import InvalidRequest, NotFound
+from clary.logs.files import Follower, LogFile, find_log_files, read_end
+from clary.store import Store
+
+ObserveInstances = Callable[[str], Awaitable[Sequence[Mapping[str, Any]]]]
+"""Return what is known of an endpoint's instances now, as JSON types, by the endpoint's name."""
+
+DEFAULT_LINES = 100
+_POLL_S = 0.2
+"""How often followed files are looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """The pages and what they show."""
+
+    store: Store
+    log_root: Path
+    """Directory of endpoints' logs: ``<endpoint>/<variant>/<instance>.log``."""
+
+    observe_instances: ObserveInstances
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes of these pages, and the one for all others under ``/_clary``."""
+        return [
+            Route("/_clary/endpoints/{name}", self.show_endpoint),
+            Route("/_clary/logs/{endpoint}", self.show_logs),
+            Route("/_clary{rest:path}", _unknown, methods=None),
+        ]
+
+    async def show_endpoint(self, request: Request) -> Response:
+        """Answer with an endpoint and its instances."""
+        try:
+            endpoint = await self.store.endpoints.get(request.path_params["name"])
+        except NotFound as error:
+            return _refusal(404, error.message)
+        return JSONResponse(
+            {
+                "name": endpoint.name,
+                "arn": endpoint.arn,
+                "status": endpoint.status,
+                "generation": endpoint.generation,
+                "failure_reason": endpoint.failure_reason,
+                "config": endpoint.config.name,
+                "instances": [dict(i) for i in await self.observe_instances(endpoint.name)],
+            }
+        )
+
+    async def show_logs(self, request: Request) -> Response:
+        """Answer with the ends of logs, and go on with what comes."""
+        query = request.query_params
+        endpoint = request.path_params["endpoint"]
+        variant, instance_id = query.get("variant") or None, query.get("instance") or None
+
+        def find() -> list[LogFile]:
+            return find_log_files(self.log_root, endpoint, variant=variant, instance_id=instance_id)
+
+        try:
+            lines = _parse_lines(query.get("lines"))
+            logs = await asyncio.to_thread(find)
+        except InvalidRequest as error:
+            return _refusal(400, error.message)
+        if not logs and await self.store.endpoints.find(endpoint) is None:
+            return _refusal(404, f"There is no endpoint {endpoint!r}, and no log of one.")
+        if query.get("follow") in ("1", "true"):
+            return StreamingResponse(follow_logs(find, lines), media_type="text/plain")
+        return PlainTextResponse(await asyncio.to_thread(_read_ends, logs, lines))
+
+
+async def follow_logs(find: Callable[[], list[LogFile]], lines: int) -> AsyncIterator[bytes]:
+    """Give the ends of logs, then what is appended to them, and all of logs that appear later.
+
+    Ends only when it is cancelled or closed.
+
+    Args:
+        find: Returns the logs that there are now; called again and again.
+        lines: How many lines of each log that is there already.
+    """
+    followers: dict[Path, Follower] = {}
+    is_first = True
+    named = False
+    while True:
+        logs = await asyncio.to_thread(find)
+        # Once there were several, lines stay prefixed: a reader would not know the change.
+        named = named or len(logs) > 1
+        is_quiet = True
+        for log in logs:
+            pieces: list[bytes] = []
+            if log.path not in followers:
+                followers[log.path] = Follower(log.path)
+                if is_first:
+                    end = await asyncio.to_thread(read_end, log.path, lines)
+                    pieces += end.lines
+                    followers[log.path] = Follower(log.path, end.position)
+            pieces += await asyncio.to_thread(followers[log.path].read_lines)
+            if pieces:
+                is_quiet = False
+                yield _with_names(log, pieces, named=named)
+        is_first = False
+        if is_quiet:
+            await asyncio.sleep(_POLL_S)
+
+
+def _read_ends(logs: Sequence[LogFile], lines: int) -> bytes:
+    pieces = []
+    for log in logs:
+        end = read_end(log.path, lines)
+        shown = [*end.lines, end.rest] if end.rest else end.lines
+        pieces.append(_with_names(log, shown[-lines:] if lines else [], named=len(logs) > 1))
+    return b"".join(pieces)
+
+
+def _with_names(log: LogFile, lines: Sequence[bytes], *, named: bool) -> bytes:
+    prefix = f"{log.instance_id}  ".encode() if named else b""
+    return b"".join(prefix + line + b"\n" for line in lines)
+
+
+def _parse_lines(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LINES
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidRequest(f"lines must be a number from 0; it is {text[:40]!r}.")
+    return int(text)
+
+
+async def _unknown(request: Request) -> Response:
+    return _refusal(404, f"There is no {request.url.path}.")
+
+
+def _refusal(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"message": message}, status)
