@@ -70,11 +70,11 @@ class Server:
     async def finish(self) -> None:
         """Wait until all that was accepted is answered and written; then close the connections."""
         # Polling, once in a worker's life, keeps the calls free of bookkeeping for its end.
-        while self._queue or any(connection.is_busy for connection in self._connections):
+        while self._queue or any(c.is_busy for c in self._connections):  # noqa: ASYNC110
             await asyncio.sleep(FINISH_POLL_S)
         for connection in list(self._connections):
             connection.close()
-        while self._connections:
+        while self._connections:  # noqa: ASYNC110
             await asyncio.sleep(FINISH_POLL_S)
 
     # Called by connections ----------------------------------------------------------------
