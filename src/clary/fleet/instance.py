@@ -1,7 +1,8 @@
 """An instance, as it is ordered from the fleet and as the fleet sees it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from clary.fleet.launchers.base import InstanceState
 from clary.resources.model import Model
@@ -53,3 +54,14 @@ class ObservedInstance:
 
     containers: tuple[ContainerRoute, ...] = ()
     """With the workers that can take invocations now."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON types, for people who look on."""
+        return {
+            "id": self.id,
+            "variant": self.variant_name,
+            "state": self.state,
+            "phase": self.phase,
+            "reason": self.reason,
+            "containers": [asdict(container) for container in self.containers],
+        }

@@ -1,0 +1,147 @@
+"""The control process: APIs for clients, loops that make true what they ask, routes for gateways."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import clary
+from clary.api.app import build_api
+from clary.api.operations import Backend
+from clary.app.role import Context, run_role
+from clary.app.serving import serve_unix
+from clary.clock import SystemClock
+from clary.control.loop import ControlLoops
+from clary.control.publish import Publisher
+from clary.fleet.fleet import Fleet
+from clary.objects.client import EmbeddedStorage, ExternalStorage, ObjectStorage
+from clary.resources.names import Namespace
+from clary.resources.quotas import Quotas
+from clary.settings import Settings
+from clary.signing.keys import AccessKey, KeyFile, generate_key
+from clary.store import Store
+
+KEYS_POLL_S = 1.0
+MODEL_PRINCIPAL = "clary-model"
+"""Who the handlers' own AWS calls are made by."""
+
+
+class Keys:
+    """The access keys of the key file, and one of this life for the models' own calls."""
+
+    def __init__(self, file: KeyFile) -> None:
+        self._file = file
+        self.for_models = generate_key(MODEL_PRINCIPAL, datetime.now(UTC))
+        self._known: dict[str, AccessKey] = {}
+        self.load()
+
+    def load(self) -> None:
+        """Read the file anew.
+
+        Raises:
+            ConfigurationError: It is corrupt.
+        """
+        self._known = {**self._file.load(), self.for_models.id: self.for_models}
+
+    def find(self, key_id: str) -> AccessKey | None:
+        """Return a key by its id."""
+        return self._known.get(key_id)
+
+    def all(self) -> list[AccessKey]:
+        """Return all keys."""
+        return list(self._known.values())
+
+    async def follow(self, publisher: Publisher) -> None:
+        """Publish the keys whenever ``clary keys`` has changed the file."""
+        while True:
+            await asyncio.sleep(KEYS_POLL_S)
+            await asyncio.to_thread(self.load)
+            await publisher.use_keys(self.all())
+
+
+def model_variables(settings: Settings, url: str, key: AccessKey) -> dict[str, str]:
+    """Return the variables with which a handler's own boto3 finds this server."""
+    region = settings.server.region
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_ACCESS_KEY_ID": key.id,
+        "AWS_SECRET_ACCESS_KEY": key.secret,
+        **(
+            {"AWS_ENDPOINT_URL_S3": settings.storage.s3_endpoint_url}
+            if settings.storage.s3_endpoint_url
+            else {}
+        ),
+    }
+
+
+def object_storage(settings: Settings, run_dir: Path) -> ObjectStorage:
+    """Return the storage that model artifacts come from."""
+    if settings.storage.s3_endpoint_url:
+        return ExternalStorage(settings.storage.s3_endpoint_url, settings.server.region)
+    return EmbeddedStorage(run_dir / "objects.sock")
+
+
+async def run_control(context: Context) -> None:
+    """Serve the APIs and run the loops until told to stop."""
+    settings = context.settings
+    clock = SystemClock()
+    namespace = Namespace(settings.server.account, settings.server.region)
+    keys = Keys(KeyFile(settings.data_dir / "keys.json"))
+    location = settings.store.url or settings.data_dir / "state.sqlite"
+    store = await asyncio.to_thread(Store.open, location, namespace, clock)
+    publisher = Publisher(context.run_dir / "publish.sock", life=context.life, keys=keys.all())
+    fleet = Fleet(
+        settings,
+        context.run_dir,
+        object_storage(settings, context.run_dir),
+        host_command=[
+            sys.executable,
+            *("-I", "-S"),
+            str(Path(clary.__file__).parent / "worker" / "host_main.py"),
+        ],
+        model_variables=model_variables(settings, context.url, keys.for_models),
+        environ=os.environ,
+    )
+    loops = ControlLoops(
+        store.endpoints, store.instances, store.changes, fleet, publisher, clock, settings.fleet
+    )
+
+    async def observe_instances(name: str) -> Sequence[Mapping[str, Any]]:
+        return [instance.to_json() for instance in await fleet.observe(name)]
+
+    api = build_api(
+        Backend(
+            store=store,
+            namespace=namespace,
+            quotas=Quotas(
+                total=settings.fleet.max_instances,
+                by_type=settings.fleet.instance_type_quotas,
+            ),
+            clock=clock,
+            find_key=keys.find,
+        ),
+        log_root=settings.data_dir / "logs" / "endpoints",
+        observe_instances=observe_instances,
+    )
+    await loops.adopt()
+    await publisher.start()
+    async with asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(loops.run()),
+            tasks.create_task(keys.follow(publisher)),
+            tasks.create_task(serve_unix(api, context.run_dir / "control.sock")),
+        ]
+        await context.stopping.wait()
+        for task in running:
+            task.cancel()
+    await publisher.close()
+    await asyncio.to_thread(store.close)
+
+
+if __name__ == "__main__":
+    run_role("control", run_control)
