@@ -145,7 +145,8 @@ def test_names_are_taken_freed_and_listed(sagemaker: Any, config: str) -> None:
     for call in (sagemaker.describe_endpoint_config, sagemaker.delete_endpoint_config):
         with pytest.raises(ClientError) as refused:
             call(EndpointConfigName=config)
+        arn = f"{ARN}:endpoint-config/{config.lower()}"
         assert refused.value.response["Error"] == {
             "Code": "ValidationException",
-            "Message": f'Could not find endpoint configuration "{ARN}:endpoint-config/{config.lower()}".',
+            "Message": f'Could not find endpoint configuration "{arn}".',
         }
