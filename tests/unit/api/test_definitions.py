@@ -9,6 +9,7 @@ from clary.api.sagemaker.definitions import (
     serialize_page,
     without_empties,
 )
+from clary.aws.pages import encode_token
 from clary.errors import InvalidRequest
 from clary.store import Listing, Page
 
@@ -75,7 +76,5 @@ def test_the_last_page_has_no_token() -> None:
 
 @pytest.mark.parametrize("position", [None, 5, ["a"], ["a", 5], [{}, "a"], ["a", "b", "c"]])
 def test_a_token_with_another_content_is_refused(position: object) -> None:
-    from clary.aws.pages import encode_token
-
     with pytest.raises(InvalidRequest, match="NextToken is invalid"):
         parse_listing({"NextToken": encode_token(position, {})})

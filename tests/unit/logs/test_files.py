@@ -44,11 +44,11 @@ def test_what_is_no_name_leads_nowhere(tmp_path: Path, bad: str) -> None:
             find_log_files(tmp_path, "digits", instance_id=bad)
 
 
+LINES = st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"")), max_size=30)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-@given(
-    st.lists(st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")), max_size=30),
-    st.integers(0, 35),
-)
+@given(LINES, st.integers(0, 35))
 def test_the_end_of_a_file_is_its_last_lines(
     tmp_path: Path, lines: list[bytes], count: int
 ) -> None:
