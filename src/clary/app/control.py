@@ -1,4 +1,4 @@
-"""The control process: APIs for clients, loops that make true what they ask, routes for gateways."""
+"""The control process: APIs for clients, loops that do what they ask, routes for gateways."""
 
 import asyncio
 import os
