@@ -121,10 +121,7 @@ def _by_route(service_model: ServiceModel, request: HttpRequest, protocol: str) 
             continue
         path_known = True
         if route.method == request.method and route.accepts(parameters, request.headers):
-            uri = {
-                name: unquote(value)
-                for name, value in zip(route.labels, found.groups(), strict=True)
-            }
+            uri = dict(zip(route.labels, map(_decode, found.groups()), strict=True))
             return Match(service_model.operation_model(route.operation), uri, protocol)
     if path_known:
         raise Fault(
@@ -133,6 +130,13 @@ def _by_route(service_model: ServiceModel, request: HttpRequest, protocol: str) 
             405,
         )
     raise Fault("UnknownOperationException", "There is no operation for this path.", 404)
+
+
+def _decode(part: str) -> str:
+    try:
+        return unquote(part, errors="strict")
+    except UnicodeDecodeError as error:
+        raise Fault("InvalidURI", "Couldn't parse the specified URI.", 400) from error
 
 
 @dataclass(frozen=True, slots=True)

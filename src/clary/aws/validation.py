@@ -19,25 +19,29 @@ MAX_SHOWN = 256
 """Most characters of a value in a message."""
 MAX_LISTED = 100
 """Most faults that are written out; the count is always that of all."""
-MAX_MATCHED = 16 * 1024
-"""Longer values that break their length are not held against their pattern as well."""
+MAX_MATCHED = 2048
+"""Longer values that break their length are not held against their pattern as well: with some of
+the models' patterns that takes time that grows with the square of the length."""
 
 
-def validate(shape: Shape | None, value: Mapping[str, Any]) -> None:
+def validate(
+    shape: Shape | None, value: Mapping[str, Any], *, code: str = "ValidationException"
+) -> None:
     """Check a parsed request.
 
     Args:
         shape: The operation's input; None when it has none.
         value: As ``parse`` of a protocol returned it.
+        code: How the service calls it; query services say ``ValidationError``.
 
     Raises:
-        Fault: ``ValidationException`` with all that is wrong.
+        Fault: With that code and all that is wrong.
     """
     faults = find_faults(shape, value)
     if faults:
         noun = "error" if len(faults) == 1 else "errors"
         raise Fault(
-            "ValidationException",
+            code,
             f"{len(faults)} validation {noun} detected: {'; '.join(faults[:MAX_LISTED])}",
             400,
         )

@@ -20,25 +20,17 @@ from clary.signing.refusals import Refusal, refuse, refuse_mismatch, refuse_unkn
 from clary.signing.sigv4 import MAX_SKEW_S, SignedRequest
 
 SIGNED_PARAMETERS = frozenset(
-    b"""accelerate acl analytics cors defaultObjectAcl delete encryption intelligent-tiering
-    inventory legal-hold lifecycle location logging metrics notification object-lock
-    ownershipControls partNumber policy policyStatus publicAccessBlock replication requestPayment
-    response-cache-control response-content-disposition response-content-encoding
-    response-content-language response-content-type response-expires restore retention select
-    select-type storageClass tagging torrent uploadId uploads versionId versioning versions
-    website""".split()
+    b"""abac accelerate acl analytics annotation attributes cors defaultObjectAcl delete encryption
+    intelligent-tiering inventory legal-hold lifecycle location logging metadataAnnotationTable
+    metadataConfiguration metadataInventoryTable metadataJournalTable metadataTable metrics
+    notification object-lock ownershipControls partNumber policy policyStatus publicAccessBlock
+    renameObject replication requestPayment response-cache-control response-content-disposition
+    response-content-encoding response-content-language response-content-type response-expires
+    restore retention select select-type session storageClass tagging torrent uploadId uploads
+    versionId versioning versions website""".split()
 )
-"""Query parameters that belong to the resource. Clients disagree about the newest ones."""
-
-_BOTO_PARAMETERS = SIGNED_PARAMETERS - {
-    b"encryption",
-    b"intelligent-tiering",
-    b"legal-hold",
-    b"ownershipControls",
-    b"policyStatus",
-    b"publicAccessBlock",
-    b"retention",
-}
+"""Query parameters that belong to the resource: all that choose an operation. botocore leaves the
+newest of them out; to allow that would let anyone turn a presigned URL into another operation."""
 
 
 def is_signed(request: SignedRequest) -> bool:
@@ -129,11 +121,12 @@ def _canonical_resources(
     path = (b"/" + bucket_of_host if bucket_of_host else b"") + (path or b"/")
     # boto3 signs a bucket with a slash behind its name, and sends none.
     is_bucket = path.count(b"/") == 1 and path != b"/"
-    for resource in (path, path + b"/") if is_bucket else (path,):
-        for signed in (SIGNED_PARAMETERS, _BOTO_PARAMETERS):
-            kept = sorted((name, value) for name, value in parameters if name in signed)
-            pairs = [n + (b"=" + unquote_to_bytes(v) if v else b"") for n, v in kept]
-            yield resource + (b"?" + b"&".join(pairs) if pairs else b"")
+    kept = sorted((name, value) for name, value in parameters if name in SIGNED_PARAMETERS)
+    pairs = [name + (b"=" + unquote_to_bytes(value) if value else b"") for name, value in kept]
+    suffix = b"?" + b"&".join(pairs) if pairs else b""
+    yield path + suffix
+    if is_bucket:
+        yield path + b"/" + suffix
 
 
 def _check_expires(moment: bytes, now: datetime) -> None:

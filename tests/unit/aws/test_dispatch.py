@@ -80,6 +80,7 @@ TARGET = "x-amz-target"
         ("sts", HttpRequest("POST", "/"), "MissingAction"),
         ("sts", HttpRequest("GET", "/", "Action=Nonsense"), "InvalidAction"),
         ("s3", HttpRequest("PATCH", "/b"), "MethodNotAllowed"),
+        ("s3", HttpRequest("GET", "/b/%ff"), "InvalidURI"),
     ],
 )
 def test_what_no_model_knows_is_a_fault(service: str, request_: HttpRequest, code: str) -> None:

@@ -236,6 +236,34 @@ def test_wrong_xml_is_malformed(body: bytes) -> None:
     assert caught.value.code == "MalformedXML"
 
 
+def test_a_body_of_text_that_is_no_text_is_a_fault() -> None:
+    request = HttpRequest("PUT", "/bucket", "policy", {}, b"\xff")
+    with pytest.raises(Fault, match="UTF-8"):
+        PROTOCOLS["rest-xml"].parse(operation("s3", "PutBucketPolicy"), request, {"Bucket": "b"})
+
+
+WRONG_HEADERS = [
+    ("x-amz-object-lock-retain-until-date", "soon"),
+    ("content-length", "1e3"),
+    ("x-amz-server-side-encryption-bucket-key-enabled", "perhaps"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_HEADERS)
+def test_a_header_of_the_wrong_type_is_a_fault(name: str, value: str) -> None:
+    request = HttpRequest("PUT", "/b/k", "", {name: value})
+    with pytest.raises(Fault) as caught:
+        PROTOCOLS["rest-xml"].parse(operation("s3", "PutObject"), request, {"Bucket": "b"})
+    assert caught.value.code == "SerializationException"
+
+
+def test_words_for_numbers_without_digits_survive() -> None:
+    model = operation("sagemaker", "CreateEndpointConfig")
+    variant = {"InitialVariantWeight": float("inf")}
+    body = sent(model, {"ProductionVariants": [variant]}, "json").body
+    assert parse_json(body) == {"ProductionVariants": [variant]}
+
+
 WRONG_FORMS = {
     "nested": b"Action=AssumeRole&Tags" + b".member" * 100_000 + b"=1",
     "number": b"Action=AssumeRole&DurationSeconds=1_0",

@@ -54,7 +54,14 @@ def parse_bindings(shape: Shape, request: HttpRequest, uri: Mapping[str, str]) -
 def serialize_bindings(
     shape: Shape, result: Mapping[str, Any], headers: dict[str, str]
 ) -> int | None:
-    """Add a result's headers to those of a reply; return the status that it names, if it does."""
+    """Add a result's headers to those of a reply; return the status that it names, if it does.
+
+    Raises:
+        ValueError: A member is unknown to the model.
+    """
+    unknown = set(result) - set(shape.members)
+    if unknown:
+        raise ValueError(f"{shape.name} has no member {min(unknown)}")
     status = None
     for name, member in shape.members.items():
         value = result.get(name)
@@ -79,6 +86,20 @@ def body_members(shape: Shape) -> dict[str, Shape]:
         for name, member in shape.members.items()
         if "location" not in member.serialization
     }
+
+
+def parse_stream(shape: Shape, body: bytes) -> str | bytes:
+    """Return a body that goes as it is, as text where the model says so.
+
+    Raises:
+        Fault: It should be text and is none.
+    """
+    if shape.type_name != "string":
+        return body
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise serialization_fault("The request body is not valid UTF-8.") from error
 
 
 def status_of(operation: OperationModel) -> int:

@@ -45,8 +45,7 @@ class RestJsonProtocol:
                 if request.body:
                     parsed[payload] = parse_value(member, load_json(request.body))
             elif not body_is_streamed and request.body:
-                is_text = member.type_name == "string"
-                parsed[payload] = request.body.decode() if is_text else request.body
+                parsed[payload] = rest.parse_stream(member, request.body)
         elif rest.body_members(shape):
             members = parse_value(shape, load_json(request.body)) or {}
             bound = rest.body_members(shape)

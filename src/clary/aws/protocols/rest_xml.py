@@ -71,8 +71,7 @@ class RestXmlProtocol:
                 if request.body:
                     parsed[payload] = parse_node(member, load_xml(request.body))
             elif not body_is_streamed and request.body:
-                is_text = member.type_name == "string"
-                parsed[payload] = request.body.decode() if is_text else request.body
+                parsed[payload] = rest.parse_stream(member, request.body)
         elif request.body and rest.body_members(shape):
             parsed.update(parse_node(shape, load_xml(request.body)))
         return parsed
@@ -120,12 +119,14 @@ class RestXmlProtocol:
             element("Message", text_content(form.message)),
         ]
         for name, value in fault.fields.items():
+            if value is None:
+                continue
             member = form.shape.members.get(name) if form.shape is not None else None
             if member is not None:
                 parts.extend(
                     serialize_member(member, value, member.serialization.get("name"), name)
                 )
-            elif value is not None:
+            else:
                 # S3 adds members that its model does not have: Resource, BucketName, Key, ...
                 parts.append(element(name, text_content(str(value))))
         if service == "s3":
