@@ -209,6 +209,7 @@ def test_unknown_names_are_one_line(server: Server) -> None:
 def test_doctor_finds_nothing_wrong_with_a_good_server(server: Server) -> None:
     done = server.cli("doctor", "--data-dir", str(server.data_dir))
     assert "fail" not in done.stdout
+    assert "agrees with the server's" in done.stdout
     assert f"{server.url} answers" in done.stdout
 
 

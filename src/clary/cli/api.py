@@ -135,10 +135,18 @@ class Api:
             except (OSError, http.client.HTTPException) as error:
                 raise CommandFailed(f"{self.url} closed the connection: {error}") from error
 
+    def health(self) -> dict[str, Any]:
+        """Return the gateway's own page on how the server is."""
+        return self.get_json("/_clary/health")
+
     def server_date(self) -> str | None:
-        """The ``Date`` header of the server's health page."""
-        with self._get("/_clary/health", {}) as reply:
-            return reply.getheader("Date")
+        """Return the ``Date`` header of an answer, whether it is good or a fault."""
+        try:
+            reply: Mapping[str, Any] = self.call("sts", "get_caller_identity")
+        except Refused as error:
+            reply = error.reply
+        date = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        return None if date is None else str(date)
 
     def _get(
         self, path: str, query: Mapping[str, Any], timeout_s: float | None = 30.0

@@ -245,7 +245,7 @@ def _wait_until_up(server: subprocess.Popen[bytes], api: Api, output: Path) -> N
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            api.server_date()
+            api.health()
             return
         except CommandFailed as error:
             if server.poll() is not None or time.monotonic() > deadline:

@@ -152,7 +152,7 @@ def check_port(settings: Settings, url: str) -> Finding:
             probe.bind((server.host.strip("[]"), server.port))
         except OSError as error:
             try:
-                Api({**os.environ, "AWS_ENDPOINT_URL": url}).server_date()
+                Api({**os.environ, "AWS_ENDPOINT_URL": url}).health()
             except Refused:
                 pass
             except CommandFailed:
@@ -166,14 +166,14 @@ def check_port(settings: Settings, url: str) -> Finding:
 
 
 def check_server(api: Api) -> Finding:
-    """Whether a server answers where clients look for it."""
+    """Whether a server answers where clients look for it, and what it thinks of itself."""
     try:
-        api.server_date()
+        health = api.health()
     except Refused as error:
         return Finding("warn", f"{api.url} answers, but is not well: {error.message}")
     except CommandFailed as error:
         return Finding("warn", error.message)
-    return Finding("ok", f"{api.url} answers")
+    return Finding("ok", f"{api.url} answers, version {health.get('version', 'unknown')}")
 
 
 def check_access(api: Api) -> Finding:

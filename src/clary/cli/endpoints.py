@@ -63,7 +63,7 @@ def phase_of(endpoint: Mapping[str, Any]) -> tuple[str, str]:
     Returns:
         A phase, and more about it.
     """
-    instances = endpoint.get("instances") or []
+    instances = endpoint["instances"]
     waiting = [i for i in instances if _phase_word(i) != "healthy"]
     if not waiting:
         return ("healthy", "") if instances else ("starting", "")
@@ -77,7 +77,7 @@ _PHASES = ("downloading", "environment", "starting", "loading", "unhealthy", "fa
 
 
 def _phase_word(instance: Mapping[str, Any]) -> str:
-    word = str(instance.get("phase") or instance.get("state") or "")
+    word = instance["phase"] or instance["state"]
     return word if word in _PHASES else "starting"
 
 

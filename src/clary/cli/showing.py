@@ -69,10 +69,7 @@ def _facts(endpoint: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if endpoint.get("FailureReason"):
         yield "Reason", endpoint["FailureReason"]
     yield "Config", endpoint.get("EndpointConfigName", "")
-    yield (
-        "Created",
-        f"{endpoint['CreationTime']:%Y-%m-%d %H:%M:%S} ({ago(endpoint['CreationTime'])})",
-    )
+    yield "Created", f"{ago(endpoint['CreationTime'])} ago"
     yield "Changed", f"{ago(endpoint['LastModifiedTime'])} ago"
     yield "ARN", endpoint["EndpointArn"]
 
@@ -91,8 +88,8 @@ def _variant(variant: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 def _instance(instance: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return (
-        str(instance.get("id") or instance.get("instance_id") or ""),
-        str(instance.get("variant") or ""),
-        str(instance.get("phase") or instance.get("state") or ""),
-        str(instance.get("reason") or ""),
+        instance["id"],
+        instance["variant"],
+        instance["phase"] or instance["state"],
+        instance["reason"] or "",
     )

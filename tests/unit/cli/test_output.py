@@ -88,7 +88,8 @@ def test_the_content_type_follows_the_file(data: str, kind: str) -> None:
     ],
 )
 def test_the_slowest_instance_is_the_phase(phases: list[str], shown: str) -> None:
-    assert phase_of({"instances": [{"phase": phase} for phase in phases]})[0] == shown
+    instances = [{"phase": None, "state": phase} for phase in phases]
+    assert phase_of({"instances": instances})[0] == shown
 
 
 def test_pictures_stand_side_by_side() -> None:
