@@ -25,6 +25,7 @@ from clary.signing import sigv4
 from clary.signing.canonical import EMPTY_SHA256
 from clary.signing.keys import AccessKey
 from clary.signing.refusals import refuse_mismatch
+from clary.signing.scope import ALGORITHM, scope_of
 
 SIGNED = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 SIGNED_TRAILER = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
@@ -60,9 +61,9 @@ class ChunkSigning:
             InvalidRequest: The request has no SigV4 ``Authorization`` header, which chunk
                 signatures start from.
         """
-        scope = sigv4.scope_of(headers, b"")
+        scope = scope_of(headers, b"")
         authorization = headers.get(b"authorization", b"")
-        if scope is None or not authorization.startswith(sigv4.ALGORITHM):
+        if scope is None or not authorization.startswith(ALGORITHM):
             raise InvalidRequest("Signed chunks require an Authorization header of SigV4.")
         return cls(
             key=sigv4.derive_key(key.secret, scope.date, scope.region, scope.service),

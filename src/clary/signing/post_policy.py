@@ -19,6 +19,7 @@ from clary.errors import AccessDenied, InvalidRequest
 from clary.signing import sigv4
 from clary.signing.keys import AccessKey
 from clary.signing.refusals import Refusal, refuse, refuse_mismatch, refuse_unknown_key
+from clary.signing.scope import ALGORITHM, scope_of
 
 _FREE_FIELDS = frozenset({"awsaccesskeyid", "signature", "x-amz-signature", "policy", "file"})
 """Fields that need no condition; neither do those that start with ``x-ignore-``."""
@@ -112,8 +113,8 @@ def check(
 
 def _verify_v4(fields: Mapping[str, str], keys: Mapping[str, AccessKey]) -> AccessKey:
     credential = fields.get("x-amz-credential", "").encode()
-    scope = sigv4.scope_of({b"authorization": _as_header(credential)}, b"")
-    if scope is None or fields.get("x-amz-algorithm") != sigv4.ALGORITHM.decode():
+    scope = scope_of({b"authorization": _as_header(credential)}, b"")
+    if scope is None or fields.get("x-amz-algorithm") != ALGORITHM.decode():
         raise refuse(Refusal.MALFORMED, "s3", "The form's X-Amz-Credential or algorithm is wrong.")
     key = keys.get(scope.access_key_id)
     if key is None:
@@ -126,7 +127,7 @@ def _verify_v4(fields: Mapping[str, str], keys: Mapping[str, AccessKey]) -> Acce
 
 
 def _as_header(credential: bytes) -> bytes:
-    return b"%s Credential=%s, SignedHeaders=host, Signature=" % (sigv4.ALGORITHM, credential)
+    return b"%s Credential=%s, SignedHeaders=host, Signature=" % (ALGORITHM, credential)
 
 
 def _verify_v2(fields: Mapping[str, str], keys: Mapping[str, AccessKey]) -> AccessKey:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from clary.signing import canonical, sigv4
 from clary.signing.keys import AccessKey
+from clary.signing.scope import format_moment
 
 
 def sign(
@@ -38,7 +39,7 @@ def sign(
     """
     parts = urlsplit(url)
     payload = hashlib.sha256(body).hexdigest()
-    moment = sigv4.format_moment(now)
+    moment = format_moment(now)
     signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
     signed.pop("authorization", None)
     signed.setdefault("host", parts.netloc.rpartition("@")[2])

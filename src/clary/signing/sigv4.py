@@ -2,8 +2,7 @@
 
 The gateway calls ``verify`` on the hot path, so it takes and compares bytes, and remembers what
 recurs: derived keys (one a day and service), and the part of the ``Authorization`` header that a
-client repeats with every request. ``scope_of`` reads who a request is for without checking
-anything; it also routes requests when authentication is off.
+client repeats with every request (``scope.py``).
 
 The rules are AWS's "Signature Version 4 signing process" and, for S3, "Authenticating Requests".
 """
@@ -20,8 +19,20 @@ from clary.errors import AccessDenied
 from clary.signing import canonical
 from clary.signing.keys import AccessKey
 from clary.signing.refusals import Refusal, refuse, refuse_mismatch, refuse_unknown_key
+from clary.signing.scope import (
+    ALGORITHM,
+    Credential,
+    Scope,
+    format_moment,
+    parameter,
+    parse_authorization,
+    parse_credential,
+    parse_moment,
+    scope_of,
+)
 
-ALGORITHM = b"AWS4-HMAC-SHA256"
+__all__ = ["Scope", "SignedRequest", "derive_key", "is_signed", "scope_of", "signature", "verify"]
+
 UNSIGNED_PAYLOAD = b"UNSIGNED-PAYLOAD"
 MAX_SKEW_S = 15 * 60
 """How far the client's clock may be off, in seconds."""
@@ -45,46 +56,6 @@ class SignedRequest(NamedTuple):
     payload_hash: bytes | None
     """Hex SHA-256 of the body. None: the body is a stream, and the hash that the client declared
     in ``x-amz-content-sha256`` is taken; who reads the stream has to compare."""
-
-
-class Scope(NamedTuple):
-    """Whom a signature names: the credential scope."""
-
-    access_key_id: str
-    date: str
-    region: str
-    service: str
-
-
-class Credential(NamedTuple):
-    """The constant part of a signature: the scope, and which headers are signed."""
-
-    scope: Scope
-    scope_bytes: bytes
-    """``20260101/us-east-1/s3/aws4_request``."""
-    signed_headers: bytes
-    """As sent: ``host;x-amz-date``."""
-    header_names: tuple[bytes, ...]
-
-
-def scope_of(headers: Mapping[bytes, bytes], query: bytes) -> Scope | None:
-    """Return whom a request is for, by its header or presigned query; None when it does not say.
-
-    Nothing is verified. SigV2, which only S3 has, gives a scope without date and region.
-    """
-    authorization = headers.get(b"authorization")
-    if authorization is not None:
-        if authorization.startswith(ALGORITHM):
-            credential = _authorization(authorization.rpartition(b"Signature=")[0])
-            return credential.scope if credential else None
-        if authorization.startswith(b"AWS "):
-            return Scope(_text(authorization[4:].partition(b":")[0]), "", "", "s3")
-    if b"X-Amz-Credential=" in query:
-        return _parse_credential(unquote_to_bytes(_parameter(query, b"X-Amz-Credential") or b""))
-    if b"AWSAccessKeyId=" in query:
-        key_id = unquote_to_bytes(_parameter(query, b"AWSAccessKeyId") or b"")
-        return Scope(_text(key_id), "", "", "s3")
-    return None
 
 
 def is_signed(request: SignedRequest) -> bool:
@@ -146,7 +117,7 @@ def _verify_header(
     request: SignedRequest, authorization: bytes, keys: Mapping[str, AccessKey], now: datetime
 ) -> AccessKey:
     prefix, _, given = authorization.rpartition(b"Signature=")
-    credential = _authorization(prefix)
+    credential = parse_authorization(prefix)
     headers = request.headers
     if credential is None:
         scope = scope_of(headers, b"")
@@ -184,7 +155,7 @@ def _verify_query(
 ) -> AccessKey:
     query = request.query
     fields = {
-        name: unquote_to_bytes(_parameter(query, name) or b"")
+        name: unquote_to_bytes(parameter(query, name) or b"")
         for name in (
             b"X-Amz-Algorithm",
             b"X-Amz-Credential",
@@ -194,7 +165,7 @@ def _verify_query(
             b"X-Amz-Signature",
         )
     }
-    credential = _credential(fields[b"X-Amz-Credential"], fields[b"X-Amz-SignedHeaders"])
+    credential = parse_credential(fields[b"X-Amz-Credential"], fields[b"X-Amz-SignedHeaders"])
     moment = fields[b"X-Amz-Date"]
     sent_at = parse_moment(moment)
     service = credential.scope.service if credential else ""
@@ -299,58 +270,6 @@ def _payload_of_header_request(request: SignedRequest, service: str) -> bytes:
     return declared
 
 
-def _authorization(prefix: bytes) -> Credential | None:
-    # Long ones are not remembered, so that nobody can fill the memory with them.
-    parse = _parse_authorization if len(prefix) <= 1024 else _parse_authorization.__wrapped__
-    return parse(prefix)
-
-
-@lru_cache(maxsize=_CACHED)
-def _parse_authorization(prefix: bytes) -> Credential | None:
-    """Parse ``AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., ``."""
-    fields = {}
-    for part in prefix[len(ALGORITHM) :].split(b","):
-        name, equals, value = part.strip().partition(b"=")
-        if equals:
-            fields[name] = value.strip()
-    return _credential(fields.get(b"Credential", b""), fields.get(b"SignedHeaders", b""))
-
-
-def _credential(text: bytes, signed_headers: bytes) -> Credential | None:
-    scope = _parse_credential(text)
-    if scope is None or not signed_headers:
-        return None
-    names = tuple(signed_headers.lower().split(b";"))
-    return Credential(scope, text.partition(b"/")[2], signed_headers, names)
-
-
-def _parse_credential(text: bytes) -> Scope | None:
-    parts = text.split(b"/")
-    if len(text) > 256 or len(parts) != 5 or parts[4] != b"aws4_request" or not all(parts):
-        return None
-    return Scope(*map(_text, parts[:4]))
-
-
-@lru_cache(maxsize=_CACHED)
-def parse_moment(text: bytes) -> float | None:
-    """Return the seconds since 1970 of ``20260102T030405Z``; None when it is no such text."""
-    if len(text) != 16:
-        return None
-    try:
-        return (
-            datetime.strptime(text.decode("ascii"), "%Y%m%dT%H%M%SZ")
-            .replace(tzinfo=UTC)
-            .timestamp()
-        )
-    except ValueError:
-        return None
-
-
-def format_moment(moment: datetime) -> str:
-    """Return a moment as ``x-amz-date`` has it."""
-    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-
-
 def _parse_expires(text: bytes, service: str) -> int | None:
     if not text and service != "s3":
         return _DEFAULT_EXPIRES_S
@@ -358,15 +277,6 @@ def _parse_expires(text: bytes, service: str) -> int | None:
         return None
     seconds = int(text)
     return seconds if 1 <= seconds <= MAX_EXPIRES_S else None
-
-
-def _parameter(query: bytes, name: bytes) -> bytes | None:
-    """Return the raw value of a query parameter: the first one of that name."""
-    start = name + b"="
-    for part in query.split(b"&"):
-        if part.startswith(start):
-            return part[len(start) :]
-    return None
 
 
 def _wrong_scope_date(credential: Credential, moment: bytes) -> AccessDenied:
