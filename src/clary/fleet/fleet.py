@@ -235,7 +235,7 @@ class Fleet:
     async def _start(self, instance: _Instance, order: InstanceOrder) -> None:
         files = self._files(order.id, order.label)
         try:
-            reservation = self._capacity.reserve(order.id, instance_type(order.instance_type))
+            reservation = await self._reserve(order)
             await self._preparation.prepare(
                 order, files, reservation, lambda phase: self._enter(instance, phase)
             )
@@ -248,6 +248,17 @@ class Fleet:
             instance.failure = f"The instance could not be started: {error}"
             self._give_back(order.id)
         self._changed(instance)
+
+    async def _reserve(self, order: InstanceOrder) -> Reservation:
+        """Reserve a share; where it does not fit, wait for what is just stopping."""
+        while True:
+            try:
+                return self._capacity.reserve(order.id, instance_type(order.instance_type))
+            except PermanentError:
+                stopping = [i.stopping for i in self._instances.values() if i.stopping is not None]
+                if not stopping:
+                    raise
+                await asyncio.wait(stopping, return_when=asyncio.FIRST_COMPLETED)
 
     def _look_at_start(self, instance: _Instance, task: asyncio.Task[None]) -> None:
         """Turn a fault of ours into a failure that somebody sees, for nobody awaits the task."""

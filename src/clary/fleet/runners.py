@@ -31,6 +31,7 @@ FRAMEWORK_IMAGES = (
 )
 """Repositories of AWS whose containers run the functions of ``inference.py`` (client-flows.md)."""
 
+_PORT = re.compile(r"\$(?:SAGEMAKER_BIND_TO_PORT\b|\{SAGEMAKER_BIND_TO_PORT\})")
 _ECR_HOST = r"(?:\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/|public\.ecr\.aws/\w+/)?"
 _FRAMEWORKS = "|".join(re.escape(name) for name in FRAMEWORK_IMAGES)
 
@@ -43,6 +44,9 @@ BUILT_IN = (
 
 COMMAND_VARIABLE = "CLARY_COMMAND"
 """Model's Environment: the command of a ``clary/server`` image, as a shell would split it."""
+
+PORT_VARIABLE = "SAGEMAKER_BIND_TO_PORT"
+"""Where a server of the user's own has to listen; set anew for each start of a worker."""
 
 APP_VARIABLE = "CLARY_APP"
 """Model's Environment: the ASGI application of a ``clary/server`` image, ``module:attribute``."""
@@ -76,20 +80,10 @@ class Runner:
                 ``self.python``; a command that starts with ``python`` means this one.
         """
         if self.app:
-            # The shell expands nothing here: the port stands in the variable that the host sets
-            # for each worker, so that it is written as a shell variable and expanded by the host.
-            return (
-                python,
-                "-m",
-                "uvicorn",
-                self.app,
-                "--host",
-                "127.0.0.1",
-                "--port",
-                "$SAGEMAKER_BIND_TO_PORT",
-            )
+            uvicorn = (python, "-m", "uvicorn", self.app)
+            return _expand_port((*uvicorn, "--host", "127.0.0.1", "--port", "$" + PORT_VARIABLE))
         program, *arguments = self.command
-        return (python if program in ("python", "python3") else program, *arguments)
+        return _expand_port((python if program in ("python", "python3") else program, *arguments))
 
 
 def find_row(image: str, rows: Sequence[RunnerSettings]) -> RunnerSettings | None:
@@ -161,6 +155,20 @@ def choose_runner(
         code=row.code,
         environment=dict(row.environment),
     )
+
+
+def _expand_port(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command in which ``$SAGEMAKER_BIND_TO_PORT`` is expanded when it starts.
+
+    Only then is the port known. Nothing else is: all other words are quoted for the shell.
+    """
+    if not any(_PORT.search(word) for word in words):
+        return words
+    quoted = []
+    for word in words:
+        pieces = _PORT.split(word)
+        quoted.append(f'"${PORT_VARIABLE}"'.join(shlex.quote(p) if p else "" for p in pieces))
+    return ("/bin/sh", "-c", "exec " + " ".join(word or "''" for word in quoted))
 
 
 def _command_of(
