@@ -49,13 +49,12 @@ def scope_of(headers: Mapping[bytes, bytes], query: bytes) -> Scope | None:
             return Scope(_text(authorization[4:].partition(b":")[0]), "", "", "s3")
     if b"X-Amz-Credential=" in query:
         return _parse_scope(unquote_to_bytes(parameter(query, b"X-Amz-Credential") or b""))
-    if b"AWSAccessKeyId=" in query:
-        key_id = unquote_to_bytes(parameter(query, b"AWSAccessKeyId") or b"")
-        return Scope(_text(key_id), "", "", "s3")
-    return None
+    key_id = parameter(query, b"AWSAccessKeyId") if b"AWSAccessKeyId=" in query else None
+    return Scope(_text(unquote_to_bytes(key_id)), "", "", "s3") if key_id is not None else None
 
 
 def parse_authorization(prefix: bytes) -> Credential | None:
+    """Parse an ``Authorization`` header up to its signature; None when it is malformed."""
     parse = _parse_header if len(prefix) <= 1024 else _parse_header.__wrapped__
     return parse(prefix)
 

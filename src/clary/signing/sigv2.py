@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 from clary.errors import AccessDenied
 from clary.signing.keys import AccessKey
 from clary.signing.refusals import Refusal, refuse, refuse_mismatch, refuse_unknown_key
+from clary.signing.scope import parameter
 from clary.signing.sigv4 import MAX_SKEW_S, SignedRequest
 
 SIGNED_PARAMETERS = frozenset(
@@ -35,9 +36,12 @@ newest of them out; to allow that would let anyone turn a presigned URL into ano
 
 def is_signed(request: SignedRequest) -> bool:
     """Return whether a request carries a SigV2 signature, right or wrong."""
+    authorization = request.headers.get(b"authorization")
+    if authorization is not None:
+        return authorization.startswith(b"AWS ")
     return (
-        request.headers.get(b"authorization", b"").startswith(b"AWS ")
-        or b"AWSAccessKeyId=" in request.query
+        b"AWSAccessKeyId=" in request.query
+        and parameter(request.query, b"AWSAccessKeyId") is not None
     )
 
 

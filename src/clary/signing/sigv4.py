@@ -60,9 +60,10 @@ class SignedRequest(NamedTuple):
 
 def is_signed(request: SignedRequest) -> bool:
     """Return whether a request carries a SigV4 signature, right or wrong."""
-    return request.headers.get(b"authorization", b"").startswith(ALGORITHM) or (
-        b"X-Amz-Signature=" in request.query
-    )
+    authorization = request.headers.get(b"authorization")
+    if authorization is not None:
+        return authorization.startswith(ALGORITHM)
+    return parameter(request.query, b"X-Amz-Signature") is not None
 
 
 def verify(request: SignedRequest, keys: Mapping[str, AccessKey], now: datetime) -> AccessKey:

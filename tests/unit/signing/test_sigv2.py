@@ -144,3 +144,11 @@ def test_a_url_cannot_be_turned_into_another_operation() -> None:
     assert chosen - {b"", b"list-type", b"x-id"} <= sigv2.SIGNED_PARAMETERS
     url = client().generate_presigned_url("get_object", {"Bucket": "b", "Key": "k"})
     assert refusal(opened(url + "&legal-hold")).code == "SignatureDoesNotMatch"
+
+
+def test_a_header_of_version_4_is_not_taken_for_version_2() -> None:
+    headers = {b"authorization": b"AWS4-HMAC-SHA256 Credential=..."}
+    request = SignedRequest(b"GET", b"/", b"prefix=a&AWSAccessKeyId=b", headers, None)
+    assert not sigv2.is_signed(request)
+    assert not sigv2.is_signed(request._replace(headers={}, query=b"prefix=AWSAccessKeyId=b"))
+    assert sigv2.is_signed(request._replace(headers={}))
