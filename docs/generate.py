@@ -23,6 +23,7 @@ from typing import Any
 import typer.main
 
 from clary import settings
+from clary.api.coverage import coverage_page
 from clary.cli.commands import app
 
 PAGES = Path(__file__).parent
@@ -136,6 +137,7 @@ def _one_line(text: str) -> str:
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "settings": ("configuration.md", settings_part),
     "commands": ("cli.md", commands_part),
+    "operations": ("operations.md", coverage_page),
 }
 
 
