@@ -44,6 +44,7 @@ FORWARDED = {
     b"x-amzn-sagemaker-inference-id": 64,
     b"x-amzn-sagemaker-target-variant": 63,
     b"x-amzn-sagemaker-enable-explanations": 64,
+    b"x-amzn-sagemaker-prefix-aware-id": 256,
 }
 REFUSED = {
     # Routing that needs a kind of endpoint which this server does not run yet.

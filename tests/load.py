@@ -1,0 +1,86 @@
+"""A steady load on one endpoint, from threads of the test, that remembers how each call went."""
+
+import http.client
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one call went."""
+
+    started: float
+    seconds: float
+    status: int
+    """HTTP status; 0 when the connection broke."""
+
+    error: str = ""
+
+
+class Load:
+    """Calls an endpoint all the time while the block runs.
+
+    Each thread keeps its connection and opens a new one when it breaks. The pause bounds the rate,
+    so that a test's load leaves room for what it observes.
+    """
+
+    def __init__(self, port: int, endpoint: str, *, threads: int = 4, pause_s: float = 0.002):
+        self.outcomes: list[Outcome] = []
+        self._port = port
+        self._path = f"/endpoints/{endpoint}/invocations"
+        self._pause_s = pause_s
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _run(self) -> None:
+        connection: http.client.HTTPConnection | None = None
+        while not self._stop.is_set():
+            started = time.monotonic()
+            try:
+                if connection is None:
+                    connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+                connection.request("POST", self._path, b'{"x":1}', {"Content-Type": "a/json"})
+                reply = connection.getresponse()
+                body = reply.read()
+                outcome = Outcome(
+                    started,
+                    time.monotonic() - started,
+                    reply.status,
+                    "" if reply.status == 200 else body.decode(errors="replace"),
+                )
+            except (OSError, http.client.HTTPException) as error:
+                outcome = Outcome(started, time.monotonic() - started, 0, repr(error))
+                if connection is not None:
+                    connection.close()
+                connection = None
+            self.outcomes.append(outcome)
+            self._stop.wait(self._pause_s)
+        if connection is not None:
+            connection.close()
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """Calls that did not end with 200."""
+        return [outcome for outcome in self.outcomes if outcome.status != 200]
+
+    def good_since(self, moment: float) -> int:
+        """Count the good calls that began after a moment of the monotonic clock."""
+        return sum(o.status == 200 and o.started > moment for o in list(self.outcomes))
