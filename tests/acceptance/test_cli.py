@@ -236,7 +236,7 @@ def test_keys_open_a_server_with_authentication(locked: Server, tmp_path: Path) 
 
     refused = locked.cli("ls", check=False, AWS_SECRET_ACCESS_KEY="wrong")
     assert refused.returncode == 1
-    assert "SignatureDoesNotMatch" in refused.stderr
+    assert "signature we calculated does not match" in refused.stderr
 
     locked.cli("deploy", str(a_directory(tmp_path, "behind", inference__py=ECHO)))
     assert "the model is loaded" in locked.cli("logs", "behind").stdout
