@@ -124,9 +124,7 @@ class Client:
                 encode_frame(INVOKE, self._next_id, number=time_left_ms, meta=block, body=data)
             )
             return self._next_id
-        self.send(
-            encode_frame(INVOKE, self._next_id, flags=MORE, number=time_left_ms, meta=block)
-        )
+        self.send(encode_frame(INVOKE, self._next_id, flags=MORE, number=time_left_ms, meta=block))
         for start in range(0, len(data), MAX_BODY_PART):
             part = data[start : start + MAX_BODY_PART]
             more = MORE if start + MAX_BODY_PART < len(data) else 0

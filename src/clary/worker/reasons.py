@@ -67,13 +67,20 @@ def log_tail(path: str, offset: int, limit: int = MAX_TAIL) -> str:
         return ""
     kept: Optional[str] = None
     for line in reversed(text.splitlines()):
-        if not line.strip() or line.startswith(HOST_PREFIX):
+        if not line.strip() or _is_ours(line):
             continue
         longer = line.rstrip() if kept is None else f"{line.rstrip()}\n{kept}"
         if len(longer) > limit:
             return kept if kept is not None else shorten(longer, limit)
         kept = longer
     return kept or ""
+
+
+def _is_ours(line: str) -> bool:
+    """Whether a line says nothing about the model: the host's own, and our frames in a stack."""
+    return line.startswith((HOST_PREFIX, "Extension modules: ")) or line.lstrip().startswith(
+        f'File "{os.path.dirname(os.path.abspath(__file__))}{os.sep}'
+    )
 
 
 def shorten(text: str, limit: int) -> str:

@@ -17,6 +17,7 @@ import traceback
 
 from clary.worker.handlers.base import HandlerFailed
 from clary.worker.handlers.functions import load_functions
+from clary.worker.handlers.traces import format_trace
 from clary.worker.server import Server
 from clary.worker.spec import ContainerSpec, InstanceSpec, WorkerFiles
 from clary.worker.status_page import create_page
@@ -89,10 +90,10 @@ def report_failure(path: str, error: BaseException) -> None:
     """Print why loading failed, and write it for the host, in one line of JSON."""
     if isinstance(error, HandlerFailed):
         message = str(error)
-        trace = traceback.format_exc() if error.__cause__ is not None else message + "\n"
+        trace = message + "\n"
     else:
         message = _describe(error)
-        trace = traceback.format_exc()
+        trace = format_trace(error)
     is_final = isinstance(error, (HandlerFailed, SyntaxError)) and getattr(error, "is_final", True)
     sys.stderr.write(trace)
     sys.stderr.flush()

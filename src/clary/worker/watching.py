@@ -350,6 +350,7 @@ class Watch:
         actions: List[Action] = []
         for worker in self.workers.values():
             if worker.pid is not None:
+                worker.killed_because = "it was told to stop"
                 worker.kill_at = now + patience_s
                 worker.probe_at = worker.probe_until = None
                 actions.append(Kill(worker.key, signal.SIGTERM))

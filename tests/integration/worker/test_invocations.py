@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from instances import ECHO, Instance, an_instance, wait_for
 
 from clary.messages import (
     CANCEL,
@@ -19,6 +18,7 @@ from clary.messages import (
     REPLY_WINDOW,
     encode_frame,
 )
+from instances import ECHO, Instance, an_instance, wait_for
 
 
 @pytest.fixture
@@ -78,7 +78,9 @@ def predict_fn(data, model):
         pytest.param(
             '"x"', {"content_type": "image/png"}, 415, "image/png is not supported", id="type"
         ),
-        pytest.param('"x"', {"accept": "image/png"}, 406, "image/png is not supported", id="accept"),
+        pytest.param(
+            '"x"', {"accept": "image/png"}, 406, "image/png is not supported", id="accept"
+        ),
     ],
 )
 def test_a_failure_is_the_reply_of_that_request_alone(
@@ -289,10 +291,13 @@ def predict_fn(data, model, context):
 
 
 def test_execution_parameters_are_answered_where_there_is_a_function(instance: Instance) -> None:
-    code = ECHO + """
+    code = (
+        ECHO
+        + """
 def execution_parameters_fn():
     return {"MaxConcurrentTransforms": 2}
 """
+    )
     client = instance.ready(code)
     path = {":path": "/execution-parameters"}
     assert json.loads(client.invoke(b"", **path)[2]) == {"MaxConcurrentTransforms": 2}
@@ -300,12 +305,16 @@ def execution_parameters_fn():
 
 
 def test_a_handler_in_a_sub_folder_finds_its_neighbours(instance: Instance) -> None:
-    instance.write("code/serving/handler.py", "from names import GREETING\n" + """
+    instance.write(
+        "code/serving/handler.py",
+        "from names import GREETING\n"
+        + """
 from serving.relative import PUNCTUATION
 
 def model_fn(model_dir): return GREETING + PUNCTUATION
 def predict_fn(data, model): return model
-""")
+""",
+    )
     instance.write("code/serving/relative.py", "PUNCTUATION = '!'\n")
     instance.write("code/names.py", "GREETING = 'hello'\n")
     client = instance.ready(container={"program": "serving/handler.py"})

@@ -7,7 +7,6 @@ for each meta block and remembered, for nearly all requests of an endpoint carry
 
 import os
 import sys
-import traceback
 from typing import Any, Awaitable, Callable, Dict, NamedTuple, Optional
 
 from clary.messages import MetaCache, ProtocolError
@@ -15,6 +14,7 @@ from clary.worker import codecs
 from clary.worker.handlers.base import HandlerFailed, Reply
 from clary.worker.handlers.context import Context, SystemProperties
 from clary.worker.handlers.module import UserFunction, find_functions, import_program
+from clary.worker.handlers.traces import format_trace
 from clary.worker.negotiation import DEFAULT_CONTENT_TYPE, choose, media_type
 from clary.worker.spec import ContainerSpec
 
@@ -132,7 +132,7 @@ class FunctionsHandler:
         self._uses_context = any(function.takes_context for function in serving.values())
         encodes_by_default = not {"output_fn", "transform_fn"} & serving.keys()
         self._known_types = codecs.ENCODED_TYPES if encodes_by_default else ()
-        if encodes_by_default or not {"input_fn", "transform_fn"} & serving.keys():
+        if not {"input_fn", "transform_fn"} & serving.keys():
             codecs.numpy_or_none()  # now rather than at the first request
         self._transform: AnyCall = (
             _async_chain(serving, model) if self.is_async else _chain(serving, model)
@@ -230,7 +230,7 @@ class FunctionsHandler:
 
     def _failure(self, error: BaseException) -> Reply:
         """Return the container's reply to a failure (handlers.md 4 and 8), and log it."""
-        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        trace = format_trace(error)
         sys.stderr.write(trace)
         message = str(getattr(error, "message", "") or error) or type(error).__name__
         if isinstance(error, ProtocolError):
