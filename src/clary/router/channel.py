@@ -185,6 +185,8 @@ class FrameChannel(asyncio.Protocol):
             if kind == REPLY:
                 if flags & MORE:
                     invocation = pending.get(request_id)
+                    if invocation is not None:
+                        invocation.is_answering = True
                 else:
                     invocation = pending.pop(request_id, None)
                     if invocation is not None:
@@ -233,9 +235,14 @@ class FrameChannel(asyncio.Protocol):
         blocked, self._blocked = self._blocked, []
         self.outstanding = 0
         error = WorkerLost("The process of the model ended while it worked on the request.")
-        for position, invocation in enumerate(pending.values()):
-            may_be_started = self.concurrency == 0 or position < self.concurrency
-            if may_be_started or invocation.is_streamed:
+        started = 0
+        for invocation in pending.values():
+            # Streamed bodies arrive, and long replies leave, out of the order of the queue: they
+            # cannot be sent again themselves, and say nothing of what the handler worked on.
+            if invocation.is_streamed or invocation.is_answering:
+                invocation.on_failure(error)
+            elif self.concurrency == 0 or started < self.concurrency:
+                started += 1
                 invocation.on_failure(error)
             else:
                 self._resubmit(invocation, error)

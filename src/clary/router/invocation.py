@@ -23,6 +23,7 @@ class Invocation:
         "container",
         "deadline",
         "endpoint",
+        "is_answering",
         "is_streamed",
         "meta",
         "request_id",
@@ -41,6 +42,8 @@ class Invocation:
         """Latest moment for the whole answer, in seconds on the monotonic clock."""
         self.is_streamed = False
         """Whether the body is sent as it arrives, so that it could not be sent a second time."""
+        self.is_answering = False
+        """Whether the handler has answered, and only the body of its answer is on the way."""
         self.body_length = len(body)
         """Length of the whole body in bytes, also when it is streamed."""
         self.target_variant: str | None = None
