@@ -182,11 +182,11 @@ class Api:
             return action()
         except ClientError as error:
             fault = error.response.get("Error", {})
-            raise Refused(
-                str(fault.get("Code", "")),
-                str(fault.get("Message") or error),
-                error.response,
-            ) from error
+            code, message = str(fault.get("Code", "")), str(fault.get("Message") or error)
+            if code.isdigit():
+                # The answer to a HEAD has no body, so botocore has nothing but the status.
+                message = f"the server answered {code} {message}"
+            raise Refused(code, message, error.response) from error
         except ReadTimeoutError as error:
             raise CommandFailed(f"{self.url} gave no answer in time: {error}") from error
         except (HTTPClientError, BotocoreConnectionError) as error:
