@@ -59,7 +59,7 @@ def test_pickled_npy_is_refused() -> None:
     numpy.save(file, numpy.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="allow_pickle"):
         decode(file.getvalue(), codecs.NPY)
-    with pytest.raises(ValueError, match="allow_pickle|pickle"):
+    with pytest.raises(ValueError, match="pickle"):
         decode(pickle.dumps([1]), codecs.NPY)
 
 

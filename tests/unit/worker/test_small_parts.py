@@ -87,7 +87,8 @@ def test_the_last_whole_lines_of_a_log_are_shown(tmp_path: Path) -> None:
     log.write_text("of the last attempt\n" + "clary-host: worker 0 ended\nfirst\n\nsecond\n")
     assert log_tail(str(log), len("of the last attempt\n")) == "first\nsecond"
     assert log_tail(str(log), 0, limit=10) == "second"
-    assert len(log_tail(str(log), 0, limit=4)) <= 6
+    log.write_text("x" * 300)
+    assert len(log_tail(str(log), 0, limit=100)) == 100
     assert log_tail(str(tmp_path / "none"), 0) == ""
 
 

@@ -305,6 +305,18 @@ def test_stopping_is_terminate_then_kill_then_leave() -> None:
     assert story.ended(SECOND) == [Leave()]
 
 
+def test_a_connection_that_ends_while_its_worker_stops_is_no_failed_ping() -> None:
+    story = Story()
+    story.ready()
+    story.watch.stop(story.now)
+    actions: list[Any] = []
+    for _ in range(3):
+        story.watch.unanswered(FIRST, story.now, actions)
+    assert actions == []
+    assert story.next() == [Kill(FIRST, signal.SIGKILL)]
+    assert story.watch.next_at() is None
+
+
 def test_stopping_with_no_process_leaves_at_once() -> None:
     story = Story(workers=2)
     assert story.watch.stop(story.now) == [Leave()]
