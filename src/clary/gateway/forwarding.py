@@ -7,8 +7,9 @@ bounded time: a restart of control takes less than a second.
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import service_fault
 from clary.gateway.guard import Guard
 from clary.gateway.http import HttpConnection, Request
@@ -22,9 +23,6 @@ from clary.router.http_client import (
 )
 from clary.settings import Settings
 from clary.signing import sigv4
-
-if TYPE_CHECKING:
-    from clary.gateway.front import Clockwork
 
 RETRY_PAUSE_S = 0.05
 HOP_BY_HOP = frozenset(
@@ -94,7 +92,7 @@ class Forwarder:
         settings: Settings,
         guard: Guard,
         services: dict[str, Service],
-        clockwork: "Clockwork",
+        clockwork: Clockwork,
     ) -> None:
         self.wait_s = settings.gateway.control_wait_s
         self.clockwork = clockwork

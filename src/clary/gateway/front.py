@@ -8,12 +8,11 @@ comparison of bytes.
 import asyncio
 import hashlib
 import json
-import os
 import time
-from email.utils import formatdate
 
 from clary import __version__
 from clary.errors import AccessDenied
+from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import render, service_fault
 from clary.gateway.forwarding import Forwarder, Service, find_service
 from clary.gateway.guard import Guard
@@ -23,30 +22,6 @@ from clary.router.router import Router
 from clary.settings import Settings
 
 SWEEP_S = 1.0
-
-
-class Clockwork:
-    """What changes with time and with every response: date line and request ids."""
-
-    __slots__ = ("_count", "_prefix", "date_line")
-
-    def __init__(self) -> None:
-        # Ids look like UUIDs and are unique over processes by their random prefix.
-        digits = os.urandom(10).hex()
-        self._prefix = f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-"
-        self._count = 0
-        self.date_line = b""
-        """``date: …``, with its line end; to the second."""
-        self.tick()
-
-    def tick(self) -> None:
-        """Take the time anew."""
-        self.date_line = f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
-
-    def next_request_id(self) -> bytes:
-        """Return an id that no other request has."""
-        self._count += 1
-        return b"%b%012x" % (self._prefix.encode(), self._count)
 
 
 class FrontDoor:
@@ -129,7 +104,7 @@ class FrontDoor:
         if service.process != "objects" or "objects" not in self._services:
             return self._settings.gateway.max_control_body_bytes
         try:
-            access_key = self._authenticate(request, None)
+            access_key = self._authenticate(request, None, service.name)
         except AccessDenied as error:
             self._deny(connection, service.name, error)
             return 0
@@ -152,13 +127,13 @@ class FrontDoor:
         is_s3 = service.process == "objects"
         try:
             digest = None if is_s3 else hashlib.sha256(request.body).hexdigest().encode()
-            access_key = self._authenticate(request, digest)
+            access_key = self._authenticate(request, digest, service.name)
         except AccessDenied as error:
             self._deny(connection, service.name, error)
             return
         self._forwarder.send(connection, request, service, access_key)
 
-    def _authenticate(self, request: Request, payload_hash: bytes | None) -> str:
+    def _authenticate(self, request: Request, payload_hash: bytes | None, service: str) -> str:
         """Return the access key id that a request is made with; empty for none.
 
         Raises:
@@ -167,7 +142,7 @@ class FrontDoor:
         if self._guard.auth_is_on:
             if is_browser_upload(request):
                 return ""  # objects checks the policy in the form
-            return self._guard.check_signature(request, payload_hash).id
+            return self._guard.check_signature(request, payload_hash, service).id
         self._guard.check_open(request)
         return self._guard.claimed_key(request)
 

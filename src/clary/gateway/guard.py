@@ -71,13 +71,17 @@ class Guard:
         scope = sigv4.scope_of(request.headers, request.query)
         return scope.access_key_id if scope is not None else ""
 
-    def check_signature(self, request: Request, payload_hash: bytes | None) -> AccessKey:
+    def check_signature(
+        self, request: Request, payload_hash: bytes | None, service: str
+    ) -> AccessKey:
         """Verify the signature of a request.
 
         Args:
             request: As received.
             payload_hash: Hex SHA-256 of the body, or None to take what the request declares
                 (streamed S3 uploads, whose bytes ``objects`` checks as they come).
+            service: Whom the signature has to be for. One for S3 may leave the body unsigned, so
+                it must open nothing else.
 
         Raises:
             AccessDenied: There is no signature, or it is not valid now.
@@ -86,6 +90,12 @@ class Guard:
         signed = sigv4.SignedRequest(
             request.method, request.path, request.query, request.headers, payload_hash
         )
+        scope = sigv4.scope_of(request.headers, request.query)
+        if scope is not None and scope.service != service:
+            raise AccessDenied(
+                f"Credential should be scoped to correct service: '{service}'.",
+                "InvalidSignatureException",
+            )
         if sigv2.is_signed(signed):
             return sigv2.verify(signed, self._keys, now)
         return sigv4.verify(signed, self._keys, now)

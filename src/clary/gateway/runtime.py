@@ -8,20 +8,17 @@ botocore's model. The body stays bytes and is not looked at.
 import hashlib
 import re
 import time
-from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from clary.errors import AccessDenied, InvalidRequest, InvocationError, NotFound, Overloaded
+from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import ModelErrors, runtime_fault
 from clary.gateway.guard import Guard
 from clary.gateway.http import BodySink, HttpConnection, Request
 from clary.messages import MetaCache
 from clary.router.invocation import Invocation
+from clary.router.router import Router
 from clary.settings import Settings
-
-if TYPE_CHECKING:
-    from clary.gateway.front import Clockwork
-    from clary.router.router import Router
 
 STREAM_FROM_BYTES = 256 * 1024
 """Bodies from this length on are passed to the worker while they arrive."""
@@ -77,7 +74,7 @@ class RuntimeApi:
     """The operations of ``sagemaker-runtime``."""
 
     def __init__(
-        self, settings: Settings, router: "Router", guard: Guard, clockwork: "Clockwork"
+        self, settings: Settings, router: Router, guard: Guard, clockwork: Clockwork
     ) -> None:
         self.router = router
         self.clockwork = clockwork
@@ -94,8 +91,9 @@ class RuntimeApi:
         """Take a whole invocation."""
         try:
             if self._guard.auth_is_on:
-                digest = hashlib.sha256(request.body).hexdigest().encode()
-                self._guard.check_signature(request, digest)
+                self._guard.check_signature(
+                    request, hashlib.sha256(request.body).hexdigest().encode(), "sagemaker"
+                )
             else:
                 self._guard.check_open(request)
             invocation = self._parse(connection, request)
@@ -271,8 +269,7 @@ class GatewayInvocation(Invocation):
             return
         api = self.api
         connection = self.connection
-        assert self.variant is not None
-        head = api.reply_head(meta, self.variant.name) + api.clockwork.date_line
+        head = api.reply_head(meta, self.variant) + api.clockwork.date_line
         if more:
             self._start(head, meta)
             self.on_part(200, body, True)
@@ -315,18 +312,18 @@ class GatewayInvocation(Invocation):
             connection.end()
         elif connection.is_full:
             self._owed += len(body)
-        elif body and self.worker is not None:
-            self.worker.channel.credit(self, len(body))
+        elif body and self.channel is not None:
+            self.channel.credit(self, len(body))
 
     def _collect_error(self, body: bytes, more: bool) -> None:
         if sum(map(len, self._error_parts)) < MAX_ERROR_BODY:
             self._error_parts.append(body)
         if more:
-            if self.worker is not None:
-                self.worker.channel.credit(self, len(body))
+            if self.channel is not None:
+                self.channel.credit(self, len(body))
             return
-        if self.variant is not None:
-            self.variant.counters.model_errors += 1
+        if self.counters is not None:
+            self.counters.model_errors += 1
         self.connection.respond(
             self.api.errors.from_container(
                 self.endpoint,
@@ -342,8 +339,8 @@ class GatewayInvocation(Invocation):
         if self._is_started:
             self.connection.abort()
             return
-        if self.variant is not None:
-            self.variant.counters.model_errors += 1
+        if self.counters is not None:
+            self.counters.model_errors += 1
         self.connection.respond(
             self.api.errors.from_failure(
                 self.endpoint,
@@ -364,8 +361,8 @@ class GatewayInvocation(Invocation):
 
     def on_client_writable(self) -> None:
         owed, self._owed = self._owed, 0
-        if owed and self.worker is not None:
-            self.worker.channel.credit(self, owed)
+        if owed and self.channel is not None:
+            self.channel.credit(self, owed)
 
 
 class InvocationBody:
@@ -374,7 +371,7 @@ class InvocationBody:
     __slots__ = ("_connection", "_held", "_invocation", "_router")
 
     def __init__(
-        self, router: "Router", connection: HttpConnection, invocation: GatewayInvocation
+        self, router: Router, connection: HttpConnection, invocation: GatewayInvocation
     ) -> None:
         self._router = router
         self._connection = connection
@@ -391,8 +388,8 @@ class InvocationBody:
         self._send(self._held, more=False)
 
     def _send(self, data: bytes, *, more: bool) -> None:
-        worker = self._invocation.worker
-        if worker is not None and not worker.channel.send_body(self._invocation, data, more):
+        channel = self._invocation.channel
+        if channel is not None and not channel.send_body(self._invocation, data, more):
             self._connection.pause_reading()
 
 

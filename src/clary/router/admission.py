@@ -1,7 +1,7 @@
 """Accept an invocation, or say at once that there is no room for it."""
 
 from clary.errors import Overloaded
-from clary.router.base import Channel
+from clary.router.invocation import Channel
 
 
 def admit(channel: Channel, time_left_s: float, max_queue: int) -> None:

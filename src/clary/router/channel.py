@@ -27,8 +27,7 @@ from clary.messages import (
     ProtocolError,
     parse_address,
 )
-from clary.router.base import Resubmit
-from clary.router.invocation import Invocation
+from clary.router.invocation import Invocation, Resubmit
 
 RECONNECT_PAUSES_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 WRITE_HIGH_WATER = 1024 * 1024
@@ -192,9 +191,8 @@ class FrameChannel(asyncio.Protocol):
                     if invocation is not None:
                         self.outstanding -= 1
                 if invocation is not None:
-                    variant = invocation.variant
-                    if variant is not None:
-                        variant.counters.handler_us += number
+                    if invocation.counters is not None:
+                        invocation.counters.handler_us += number
                     self.mean_handler_s += (number / 1e6 - self.mean_handler_s) * AVERAGE_WEIGHT
                     invocation.on_reply(status, meta, body, flags & MORE != 0)
             elif kind == PART:

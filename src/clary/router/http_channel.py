@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 from clary.errors import InvocationError, InvocationTimeout, WorkerLost
 from clary.messages import REPLY_WINDOW, MetaCache, decode_meta, encode_meta, parse_address
-from clary.router.base import Resubmit
 from clary.router.http_client import Exchange, tcp_pool
-from clary.router.invocation import Invocation
+from clary.router.invocation import Invocation, Resubmit
 
 CONNECT_TIMEOUT_S = 0.25
 """Time to accept a connection (container.md 3)."""
@@ -216,9 +215,9 @@ class InvocationExchange(Exchange):
         self.invocation.on_writable()
 
     def on_response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        if self.invocation.variant is not None:
+        if self.invocation.counters is not None:
             elapsed_us = int((time.monotonic() - self.invocation.sent_at) * 1e6)
-            self.invocation.variant.counters.handler_us += elapsed_us
+            self.invocation.counters.handler_us += elapsed_us
         wanted: dict[str, str] = {}
         length: int | None = None
         for name, value in headers:

@@ -1,4 +1,4 @@
-"""One invocation, as the router sees it: what to ask, until when, and whom to tell.
+"""One invocation, as the router sees it, and the channel that carries it to a worker.
 
 Not an HTTP request: the gateway makes invocations from HTTP, jobs will make them from queues and
 files. A subclass overrides the ``on_…`` methods; each invocation ends with exactly one of
@@ -6,12 +6,51 @@ files. A subclass overrides the ``on_…`` methods; each invocation ends with ex
 cancelled: then nothing more is called.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from clary.errors import InvocationError
+from clary.metrics.registry import VariantCounters
 
-if TYPE_CHECKING:
-    from clary.router.table import Variant, Worker
+
+class Channel(Protocol):
+    """Carries invocations to one worker. One module per protocol: frames, HTTP."""
+
+    outstanding: int
+    """Invocations sent and not yet answered."""
+
+    is_ready: bool
+    """Connected, and not suspected of hanging."""
+
+    mean_handler_s: float
+    """Moving average of the time in the handler, in seconds."""
+
+    concurrency: int
+    """Invocations that the worker works on at once; 0: no such limit."""
+
+    def submit(self, invocation: "Invocation") -> None:
+        """Send an invocation. The channel tells it, and nobody else, how it went."""
+        ...
+
+    def send_body(self, invocation: "Invocation", data: bytes, more: bool) -> bool:
+        """Send more of a streamed body; return whether the channel takes more at once."""
+        ...
+
+    def cancel(self, invocation: "Invocation") -> None:
+        """Forget an invocation; its client is gone or has been answered."""
+        ...
+
+    def credit(self, invocation: "Invocation", count: int) -> None:
+        """Say that the client took ``count`` bytes of the reply's body."""
+        ...
+
+    def expire(self, now: float) -> None:
+        """Fail what is past its deadline."""
+        ...
+
+    def close(self) -> None:
+        """Close once idle. Open invocations are still answered."""
+        ...
 
 
 class Invocation:
@@ -20,7 +59,9 @@ class Invocation:
     __slots__ = (
         "body",
         "body_length",
+        "channel",
         "container",
+        "counters",
         "deadline",
         "endpoint",
         "is_answering",
@@ -30,7 +71,6 @@ class Invocation:
         "sent_at",
         "target_variant",
         "variant",
-        "worker",
     )
 
     def __init__(self, endpoint: str, meta: bytes, body: bytes, deadline: float) -> None:
@@ -49,9 +89,11 @@ class Invocation:
         self.target_variant: str | None = None
         """Variant that the client chose, whatever the weights say."""
         # Set by the router once a worker is chosen:
-        self.variant: Variant | None = None
+        self.variant = ""
+        """Name of the production variant."""
+        self.counters: VariantCounters | None = None
         self.container = "primary"
-        self.worker: Worker | None = None
+        self.channel: Channel | None = None
         self.request_id = 0
         self.sent_at = 0.0
 
@@ -69,3 +111,7 @@ class Invocation:
 
     def on_writable(self) -> None:
         """Go on sending a streamed body: the channel takes more again."""
+
+
+Resubmit = Callable[[Invocation, InvocationError], None]
+"""Called by a channel for an invocation that its dead worker surely never started."""

@@ -176,9 +176,10 @@ class Router:
             except Overloaded:
                 variant.counters.overloaded += 1
                 raise
-        invocation.variant = variant
+        invocation.variant = variant.name
+        invocation.counters = variant.counters
         invocation.container = instance.container
-        invocation.worker = worker
+        invocation.channel = channel
         variant.counters.invocations += 1
         channel.submit(invocation)
 
@@ -195,8 +196,8 @@ class Router:
 
     def cancel(self, invocation: Invocation) -> None:
         """Forget an invocation whose client has gone."""
-        if invocation.worker is not None:
-            invocation.worker.channel.cancel(invocation)
+        if invocation.channel is not None:
+            invocation.channel.cancel(invocation)
             return
         for parked in self._parked.values():
             for entry in parked:
@@ -206,7 +207,7 @@ class Router:
 
     def _resubmit(self, invocation: Invocation, error: InvocationError) -> None:
         """Send elsewhere what a dead worker did not start."""
-        invocation.worker = None
+        invocation.channel = None
         if invocation.deadline <= time.monotonic():
             invocation.on_failure(InvocationTimeout())
             return

@@ -6,7 +6,7 @@ on between two of them are the ``Worker`` objects, one per address, with their o
 
 from clary.metrics.registry import VariantCounters
 from clary.resources.routing_table import EndpointRoute
-from clary.router.base import Channel
+from clary.router.invocation import Channel
 
 
 class Worker:
