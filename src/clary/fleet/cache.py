@@ -42,6 +42,8 @@ class Cache:
 
     directory: Path
     _making: dict[str, _Making] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """All that are being made, those too that nobody waits for any more."""
     _held: dict[str, set[str]] = field(default_factory=dict)
 
     def open(self) -> None:
@@ -53,9 +55,10 @@ class Cache:
 
     async def close(self) -> None:
         """Stop everything that is being made."""
-        tasks = [making.task for making in self._making.values()]
+        tasks = list(self._tasks)
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():  # a second time would interrupt its cleaning up
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def get(self, key: str, make: Callable[[Path], Awaitable[None]], *, holder: str) -> Path:
@@ -80,8 +83,10 @@ class Cache:
             return path
         making = self._making.get(key)
         if making is None:
-            making = self._making[key] = _Making(asyncio.create_task(self._make(key, make)))
-            making.task.add_done_callback(_look_at_failure)
+            task = asyncio.create_task(self._make(key, make))
+            self._tasks.add(task)
+            task.add_done_callback(self._made)
+            making = self._making[key] = _Making(task)
         making.waiters += 1
         try:
             await asyncio.shield(making.task)
@@ -141,6 +146,12 @@ class Cache:
             if current is not None and current.task is asyncio.current_task():
                 del self._making[key]
 
+    def _made(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Looked at here, for every waiter may have given up on it.
+            task.exception()
+
     def _entries(self) -> list[_Entry]:
         entries = []
         for path in self.directory.iterdir():
@@ -193,12 +204,6 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path, onerror=make_writable)
-
-
-def _look_at_failure(task: asyncio.Task[None]) -> None:
-    """Take a failure that every waiter has given up on, so that asyncio does not complain."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _size_of(directory: Path) -> int:

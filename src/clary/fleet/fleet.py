@@ -17,7 +17,7 @@ import logging
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -358,7 +358,7 @@ class Fleet:
             status = InstanceStatus(state=InstanceState.STARTING)
         elif status.state in FINAL:
             reason = ping_failed("primary", instance.variant_name, status.reason)
-            status = InstanceStatus(state=status.state, reason=reason)
+            status = replace(status, reason=reason)
         if status.state is InstanceState.STARTING:
             phase = instance.phase
         return ObservedInstance(
