@@ -175,7 +175,7 @@ class Database:
         """Commit a group; when the database refuses, each of its members alone."""
         try:
             self._commit_together(group)
-        except SQLAlchemyError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one writer goes on
             if len(group) == 1:
                 group[0].error = _failed("write", error)
                 group[0].error.__cause__ = error
@@ -227,7 +227,7 @@ def _resolve(writes: list[_Write]) -> None:
             write.future.set_result(write.result)
 
 
-def _failed(what: str, error: SQLAlchemyError) -> StoreFailed:
+def _failed(what: str, error: Exception) -> StoreFailed:
     cause = error.orig if isinstance(error, DBAPIError) else error
     _log.error("state database: cannot %s: %s", what, error)
     return StoreFailed(f"The state database cannot {what} ({cause}). Nothing was changed.")
