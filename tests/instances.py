@@ -149,7 +149,7 @@ class Client:
 
     def invoke(self, body: bytes | str = b"{}", **meta: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of one invocation."""
-        request_id = self.submit(body, **meta)
+        request_id = self.submit(body, time_left_ms=60_000, **meta)
         answered_id, status, headers, reply = self.reply()
         assert answered_id == request_id
         return status, headers, reply
@@ -324,8 +324,7 @@ class Instance:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-            for pid in self._workers:
-                wait_for(lambda pid=pid: not is_alive(pid), f"worker {pid} to end")
+            wait_for(lambda: not any(map(is_alive, self._workers)), "the workers to end")
 
 
 @contextlib.contextmanager

@@ -163,8 +163,12 @@ class Server:
         start = time.monotonic_ns()
         try:
             reply = await self._handler.invoke_async(meta, body)
-        finally:
-            connection.tasks.pop(request_id, None)
+        except asyncio.CancelledError:
+            if request_id not in connection.tasks:
+                raise
+            # Nobody asked for it: the user's code cancelled itself, and the caller still waits.
+            reply = (500, b"", b"The handler cancelled its own task.")
+        connection.tasks.pop(request_id, None)
         self._page[1] += 1
         connection.send(request_id, (time.monotonic_ns() - start) // 1000, reply)
 
@@ -296,6 +300,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._arriving.clear()
         self._large.clear()
-        for task in list(self.tasks.values()):
+        tasks, self.tasks = self.tasks, {}
+        for task in tasks.values():
             task.cancel()
         self._server.remove(self)

@@ -229,6 +229,9 @@ async def predict_fn(data, model):
             raise
     elif data == "raise":
         raise KeyError("flower")
+    elif data == "cancel":
+        asyncio.current_task().cancel()
+        await asyncio.sleep(1)
     return data
 """
 
@@ -238,6 +241,7 @@ def test_asynchronous_functions_run_side_by_side(instance: Instance) -> None:
     assert client.hello.number == 0
     waiting = [client.submit('"wait"') for _ in range(5)]
     assert client.invoke('"raise"')[0] == 500
+    assert client.invoke('"cancel"')[0] == 500
     opener = client.submit('"open"')
     answered = {client.reply()[0] for _ in range(6)}
     assert answered == {*waiting, opener}

@@ -249,8 +249,7 @@ def transform_fn(model, data, content_type, accept):
     instance.cut_lifeline()
     assert instance.process is not None
     assert instance.process.wait(10) == 0
-    for pid in pids:
-        wait_for(lambda pid=pid: not is_alive(pid), "the workers to leave")
+    wait_for(lambda: not any(map(is_alive, pids)), "the workers to leave")
 
 
 def test_workers_serve_on_when_their_host_is_killed_and_leave_with_the_lifeline(

@@ -116,6 +116,32 @@ def test_tracebacks_begin_in_the_users_code() -> None:
     assert "in predict_fn" in lines[2]
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not even this")
+
+
+def status_of_no_reply(data: Any, model: Any, context: Any) -> None:
+    context.set_response_status(70_000)
+
+
+def headers_without_end(data: Any, model: Any, context: Any) -> None:
+    context.set_response_header(0, "x-large", "x" * 100_000)
+
+
+def an_error_without_words(data: Any, model: Any) -> None:
+    raise Unspeakable
+
+
+@pytest.mark.parametrize(
+    "predict_fn", [status_of_no_reply, headers_without_end, an_error_without_words]
+)
+def test_what_no_frame_could_carry_is_a_failure_of_that_request(predict_fn: Any) -> None:
+    status, _, body = invoke(a_handler(predict_fn=predict_fn))
+    assert status == 500
+    assert len(body) < 5000
+
+
 def test_a_meta_block_that_is_no_json_is_the_clients_fault() -> None:
     status, _, _ = a_handler(predict_fn=pass_on).invoke(b"{", b"")
     assert status == 400

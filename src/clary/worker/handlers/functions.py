@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any, Awaitable, Callable, Dict, NamedTuple, Optional
 
-from clary.messages import MetaCache, ProtocolError
+from clary.messages import MAX_META, MetaCache, ProtocolError
 from clary.worker import codecs
 from clary.worker.handlers.base import HandlerFailed, Reply
 from clary.worker.handlers.context import Context, SystemProperties
@@ -220,9 +220,15 @@ class FunctionsHandler:
             body = codecs.encode_json(result)
         if context is not None and (context.reply_headers or context.reply_status):
             status = context.reply_status or 200
+            if not 200 <= status <= 599:
+                raise ValueError(f"set_response_status({status}): no status of a final reply")
             headers = {**context.reply_headers, "content-type": str(content_type)}
-            return status, self._metas.encode(tuple(headers.items())), body
-        return status, self._metas.encode((("content-type", str(content_type)),)), body
+            meta = self._metas.encode(tuple(headers.items()))
+        else:
+            meta = self._metas.encode((("content-type", str(content_type)),))
+        if len(meta) > MAX_META:
+            raise ValueError(f"the reply's headers are {len(meta)} bytes; {MAX_META} are possible")
+        return status, meta, body
 
     def _not_found(self, path: str) -> Reply:
         meta = self._metas.encode((("content-type", TEXT_ERROR),))
@@ -231,8 +237,14 @@ class FunctionsHandler:
     def _failure(self, error: BaseException) -> Reply:
         """Return the container's reply to a failure (handlers.md 4 and 8), and log it."""
         trace = format_trace(error)
-        sys.stderr.write(trace)
-        message = str(getattr(error, "message", "") or error) or type(error).__name__
+        try:
+            sys.stderr.write(trace)
+        except (OSError, ValueError):
+            pass  # the disk is full, or the user closed it: the caller still reads the reason
+        try:
+            message = str(getattr(error, "message", "") or error) or type(error).__name__
+        except Exception:  # noqa: BLE001 (the user's own __str__)
+            message = type(error).__name__
         if isinstance(error, ProtocolError):
             status = 400
         elif isinstance(error, codecs.UnsupportedFormat) and not self._unsupported_is_500:
