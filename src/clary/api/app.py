@@ -102,7 +102,10 @@ class AwsApi:
         self, error: Exception, match: Match | None, request: HttpRequest, request_id: str
     ) -> HttpResponse:
         if match is None:
-            is_query = "x-amz-target" not in request.headers and _signing_name(request) == "sts"
+            # No service says how it wants its faults; its requests' form does.
+            content_type = request.headers.get("content-type", "")
+            is_form = content_type.startswith("application/x-www-form-urlencoded")
+            is_query = is_form and "x-amz-target" not in request.headers
             protocol = PROTOCOLS["query" if is_query else "json"]
             return protocol.serialize_fault(None, fault_of(None, None, error), request_id)
         model = match.operation.service_model

@@ -74,9 +74,28 @@ def test_unknown_operations_are_refused(endpoint_url: str) -> None:
     assert json.loads(reply)["__type"] == "UnknownOperationException"
 
 
-def test_a_service_that_is_not_here_is_named(make_client: Callable[[str], Any]) -> None:
-    with pytest.raises(ClientError, match="'dynamodb'") as refused:
-        make_client("dynamodb").list_tables()
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [("dynamodb", "list_tables"), ("cloudformation", "list_stacks"), ("ssm", "list_documents")],
+)
+def test_a_service_that_is_not_here_is_named(
+    make_client: Callable[[str], Any], service: str, operation: str
+) -> None:
+    with pytest.raises(ClientError, match=f"no service '{service}'") as refused:
+        getattr(make_client(service), operation)()
+
+    assert refused.value.response["Error"]["Code"] == "NotImplemented"
+
+
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [("cloudwatch", "describe_alarms"), ("logs", "describe_log_groups"), ("sns", "list_topics")],
+)
+def test_a_service_that_is_to_come_names_the_operation(
+    make_client: Callable[[str], Any], service: str, operation: str
+) -> None:
+    with pytest.raises(ClientError, match=f"of {service} is not built") as refused:
+        getattr(make_client(service), operation)()
 
     assert refused.value.response["Error"]["Code"] == "NotImplemented"
 
