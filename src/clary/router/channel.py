@@ -55,6 +55,8 @@ class FrameChannel(asyncio.Protocol):
         self._resubmit = resubmit
         self._pending: dict[int, Invocation] = {}
         self._next_id = 0
+        self._loop = asyncio.get_running_loop()
+        self._unwritten: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._decoder = FrameDecoder()
         self._blocked: list[Invocation] = []
@@ -101,17 +103,34 @@ class FrameChannel(asyncio.Protocol):
         length = len(body)
         if length <= MAX_BODY_PART:
             flags = MORE if invocation.is_streamed else 0
-            transport.write(
+            self._write_soon(
                 HEAD.pack(INVOKE, flags, 0, request_id, time_left_ms, len(meta), length)
                 + meta
                 + body
             )
             return
+        self._flush()
         transport.write(HEAD.pack(INVOKE, MORE, 0, request_id, time_left_ms, len(meta), 0) + meta)
         self._write_parts(transport, request_id, body, invocation.is_streamed)
 
+    def _write_soon(self, frame: bytes) -> None:
+        """Write at the loop's next turn, with what other requests of this turn have to send.
+
+        One system call for many small frames, here and for the worker that reads them.
+        """
+        if not self._unwritten:
+            self._loop.call_soon(self._flush)
+        self._unwritten.append(frame)
+
+    def _flush(self) -> None:
+        unwritten = self._unwritten
+        if unwritten and self._transport is not None:
+            self._transport.write(unwritten[0] if len(unwritten) == 1 else b"".join(unwritten))
+        self._unwritten = []
+
     def send_body(self, invocation: Invocation, data: bytes, more: bool) -> bool:
         if self._transport is not None and invocation.request_id in self._pending:
+            self._flush()
             self._write_parts(self._transport, invocation.request_id, data, more)
             if self._is_full and more:
                 self._blocked.append(invocation)
@@ -136,12 +155,11 @@ class FrameChannel(asyncio.Protocol):
     def cancel(self, invocation: Invocation) -> None:
         if self._pending.pop(invocation.request_id, None) is not None:
             self.outstanding -= 1
-            if self._transport is not None:
-                self._transport.write(HEAD.pack(CANCEL, 0, 0, invocation.request_id, 0, 0, 0))
+            self._write_soon(HEAD.pack(CANCEL, 0, 0, invocation.request_id, 0, 0, 0))
 
     def credit(self, invocation: Invocation, count: int) -> None:
-        if self._transport is not None and invocation.request_id in self._pending:
-            self._transport.write(HEAD.pack(CREDIT, 0, 0, invocation.request_id, count, 0, 0))
+        if invocation.request_id in self._pending:
+            self._write_soon(HEAD.pack(CREDIT, 0, 0, invocation.request_id, count, 0, 0))
 
     def expire(self, now: float) -> None:
         late = [i for i in self._pending.values() if i.deadline <= now]
@@ -229,6 +247,7 @@ class FrameChannel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self.is_ready = False
+        self._unwritten = []
         pending, self._pending = self._pending, {}
         blocked, self._blocked = self._blocked, []
         self.outstanding = 0
