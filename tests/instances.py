@@ -320,11 +320,20 @@ class Instance:
         if self._lifeline is not None:
             os.close(self._lifeline)
         if self.process is not None:
-            # The host leads a group of its own, to which its workers belong.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self.process.poll() is None:
+                # The host leads a group of its own, to which its workers belong.
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-            wait_for(lambda: not any(map(is_alive, self._workers)), "the workers to end")
+            for pid in filter(self._is_ours, self._workers):
+                os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: not any(map(self._is_ours, self._workers)), "the workers to end")
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether a worker lives; its number may be somebody else's by now."""
+        try:
+            return os.fsencode(self.directory) in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
 
 
 @contextlib.contextmanager
