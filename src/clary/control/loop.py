@@ -34,7 +34,7 @@ class ControlLoops:
         endpoints: Wanted state.
         instances: Records of instances.
         changes: Change feed of the store.
-        fleet: Opened by ``adopt``, closed by ``run``.
+        fleet: Opened by ``adopt``, closed by ``close``.
         publisher: Where routes are told.
         clock: Wall time.
         settings: Time limits for starts.
@@ -52,6 +52,7 @@ class ControlLoops:
     ) -> None:
         self._changes = changes
         self._fleet = fleet
+        self._changed: asyncio.Queue[tuple[str, str]] | None = None
         self._queue = KeyQueue()
         self._reconciler = EndpointReconciler(
             endpoints,
@@ -86,16 +87,18 @@ class ControlLoops:
                 passes.create_task(first_pass(name))
 
     async def run(self) -> None:
-        """Reconcile until cancelled. Instances go on afterwards."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._follow())
-                tasks.create_task(self._sweep())
-                tasks.create_task(self._work())
-        finally:
+        """Reconcile until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow())
+            tasks.create_task(self._sweep())
+            tasks.create_task(self._work())
+
+    async def close(self) -> None:
+        """Let go of everything, after ``run`` has ended. Instances go on."""
+        if self._changed is not None:
             self._changes.unsubscribe(self._changed)
-            self._queue.close()
-            await self._fleet.close()
+        self._queue.close()
+        await self._fleet.close()
 
     async def _open_fleet(self) -> None:
         pause = 0.05
@@ -109,6 +112,7 @@ class ControlLoops:
                 pause = min(pause * 2, 1.0)
 
     async def _follow(self) -> None:
+        assert self._changed is not None, "adopt comes first"
         while True:
             kind, name = await self._changed.get()
             if kind == ResourceKind.ENDPOINT:

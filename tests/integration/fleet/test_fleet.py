@@ -11,7 +11,6 @@ from clary.fleet.launchers.base import InstanceState
 from fleets import ECHO, Site, an_order, observed_until, pack
 from server import wait_for
 
-
 STUBBORN = f"import atexit, time\natexit.register(time.sleep, 60)\n{ECHO}"
 """It hears SIGTERM, and takes a minute to leave."""
 
