@@ -387,7 +387,8 @@ class Supervisor:
             return False
         try:
             if group:
-                # The group's number cannot be given to others while a member of it lives.
+                if not child.is_alive and not has_orphans_in_group(child.process.pid):
+                    return False
                 os.killpg(child.process.pid, number)
             elif child.is_alive:
                 os.kill(child.process.pid, number)
@@ -465,6 +466,25 @@ class Conversation:
     def _close(self) -> None:
         self._selector.unregister(self._connection)
         self._connection.close()
+
+
+def has_orphans_in_group(group: int) -> bool:
+    """Whether a process group holds a process that came to us when its parent died.
+
+    Asked before a dead child's group gets a signal: with all its members gone, the number may
+    belong to somebody else's group by now.
+    """
+    me = os.getpid()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    _, parent, its_group, *_ = file.read().rpartition(")")[2].split()
+            except OSError:
+                continue  # gone meanwhile
+            if int(its_group) == group and int(parent) == me:
+                return True
+    return False
 
 
 def describe_exit(returncode: int | None) -> str:
