@@ -12,16 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from handlers import ECHO
 from load import Load
 from server import Server, wait_for
 
-ECHO = """
-def model_fn(model_dir):
-    return None
-
-def transform_fn(model, data, content_type, accept):
-    return data, content_type
-"""
 IN_FLIGHT_OF_ONE_WORKER = 8
 """More than the load's threads: no kill may cost more requests than were open."""
 

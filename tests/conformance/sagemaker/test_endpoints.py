@@ -4,8 +4,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from handlers import FAILING_TO_LOAD, SLOW_TO_LOAD
+
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 Wait = Callable[[str, str], None]
+ConfigFor = Callable[[str], str]
 
 
 def refusal(call: Callable[[], Any]) -> dict[str, str]:
@@ -64,9 +67,10 @@ def test_the_configuration_and_the_model_may_go_first(
 
 
 def test_a_failed_endpoint_tells_why_and_can_be_deleted(
-    sagemaker: Any, name: str, config: str, wait: Wait
+    sagemaker: Any, name: str, config_for: ConfigFor, wait: Wait
 ) -> None:
     failing = f"{name}-fails"
+    config = config_for(FAILING_TO_LOAD)
     sagemaker.create_endpoint(EndpointName=failing, EndpointConfigName=config)
     with pytest.raises(Exception, match="Waiter EndpointInService failed"):
         wait("endpoint_in_service", failing)
@@ -74,15 +78,17 @@ def test_a_failed_endpoint_tells_why_and_can_be_deleted(
     found = sagemaker.describe_endpoint(EndpointName=failing)
 
     assert found["EndpointStatus"] == "Failed"
-    assert 0 < len(found["FailureReason"]) <= 1024
+    assert len(found["FailureReason"]) <= 1024
+    assert "no_such_module_anywhere" in found["FailureReason"]
     sagemaker.delete_endpoint(EndpointName=failing)
     wait("endpoint_deleted", failing)
 
 
 def test_an_endpoint_that_is_being_created_takes_no_orders(
-    sagemaker: Any, name: str, config: str
+    sagemaker: Any, name: str, config_for: ConfigFor
 ) -> None:
     slow = f"{name}-slow"
+    config = config_for(SLOW_TO_LOAD)
     sagemaker.create_endpoint(EndpointName=slow, EndpointConfigName=config)
 
     assert refusal(lambda: sagemaker.delete_endpoint(EndpointName=slow)) == {
@@ -181,10 +187,11 @@ def test_a_serverless_variant_shows_its_size_instead_of_counts(
 
 
 def test_endpoints_are_listed_with_their_status(
-    sagemaker: Any, name: str, config: str, wait: Wait
+    sagemaker: Any, name: str, config: str, config_for: ConfigFor, wait: Wait
 ) -> None:
-    for ending in ("a", "b", "fails"):
-        sagemaker.create_endpoint(EndpointName=f"{name}-{ending}", EndpointConfigName=config)
+    failing = config_for(FAILING_TO_LOAD)
+    for ending, its_config in (("a", config), ("b", config), ("fails", failing)):
+        sagemaker.create_endpoint(EndpointName=f"{name}-{ending}", EndpointConfigName=its_config)
     wait("endpoint_in_service", f"{name}-a")
     wait("endpoint_in_service", f"{name}-b")
     with pytest.raises(Exception, match="Waiter"):
