@@ -39,7 +39,8 @@ print(json.dumps({"version": list(sys.version_info), "prefix": sys.prefix,
 _PROBE_TIMEOUT_S = 20.0
 _MIN_PYTHON = (3, 9)
 _MAX_MESSAGE = 700
-_CHANGE = re.compile(r"^ ([+~-]) ([A-Za-z0-9._-]+)(?:==(\S+))?(?: \(from .*\))?$", re.MULTILINE)
+_NO_CHANGES = "Would make no changes"
+_CHANGE = re.compile(r"^ [+~] ([A-Za-z0-9._-]+)(?:==(\S+)| @ .*)?(?: \(from .*\))?$", re.MULTILINE)
 _FILE_WORDS = re.compile(
     r"^\s*(-[erc]\b|--(editable|requirement|constraint)\b|\.|/|file:)|@\s*file:"
 )
@@ -158,13 +159,9 @@ class Environments:
         dry = await self._pip(
             base.python, ["--dry-run", "--requirement", str(requirements)], requirements.parent
         )
-        changed = {
-            _normalized(name): version
-            for sign, name, version in _CHANGE.findall(dry)
-            if sign in "+~"
-        }
-        if not changed:
+        if _NO_CHANGES in dry:
             return
+        changed = {_normalized(name): version for name, version in _CHANGE.findall(dry)}
         await self._uv_run(
             [
                 *("venv", "--quiet", "--no-project", "--relocatable", "--allow-existing"),
