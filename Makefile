@@ -47,7 +47,7 @@ conformance: $(STAMP) ## Run boto3 against a fresh server
 	$(BIN)/pytest tests/conformance
 
 bench: $(STAMP) ## Run the benchmarks and write the table
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks
 
 docs: $(STAMP) ## Make the generated pages anew and check every page
 	$(BIN)/python docs/generate.py

@@ -1,0 +1,82 @@
+"""Run the benchmarks and write ``RESULTS.md`` and ``results.json``.
+
+    python -m benchmarks                      all of them, in less than ten minutes
+    python -m benchmarks --only echo,deploy   some of them
+    python -m benchmarks --quick              each for a moment, to see that it works
+
+Only a whole run that is not quick replaces the results in the repository; others are written to
+``.benchmarks/``.
+"""
+
+import argparse
+import importlib
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from benchmarks import HERE, ROOT, table, tools
+from benchmarks.results import QUICK, Bench, Plan, Report
+
+GROUPS = ("echo", "sklearn", "command", "large", "deploy", "start", "objects", "many")
+
+
+def main() -> int:
+    arguments = _parse()
+    try:
+        tools.install()
+    except tools.Missing as error:
+        print(error, file=sys.stderr)
+        return 1
+    plan = QUICK if arguments.quick else Plan()
+    machine = table.this_machine()
+    began = time.monotonic()
+    reports = [_run(name, plan) for name in arguments.only]
+    minutes = (time.monotonic() - began) / 60
+    is_whole = tuple(arguments.only) == GROUPS and not plan.is_quick
+    directory = HERE if is_whole else ROOT / ".benchmarks"
+    text = table.write(directory, reports, plan, machine, tools.versions(), minutes)
+    print(f"\n{text}\nwritten to {directory.relative_to(ROOT)}/{table.PAGE}")
+    return 1 if any(report.failure for report in reports) else 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--only",
+        type=_names,
+        default=GROUPS,
+        metavar="NAME,...",
+        help=f"groups to run, of {', '.join(GROUPS)}",
+    )
+    parser.add_argument("--quick", action="store_true", help="one short round of everything")
+    return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - set(GROUPS):
+        raise argparse.ArgumentTypeError(f"no groups: {', '.join(sorted(unknown))}")
+    return names
+
+
+def _run(name: str, plan: Plan) -> Report:
+    print(f"{name} ...", flush=True)
+    directory = Path(tempfile.mkdtemp(prefix="clary-bench-"))
+    try:
+        report: Report = importlib.import_module(f"benchmarks.groups.{name}").run(
+            Bench(plan, directory)
+        )
+    except Exception as error:  # one group that fails must not cost the others' results
+        traceback.print_exc()
+        report = Report(name, failure=f"{type(error).__name__}: {error}")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

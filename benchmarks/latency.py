@@ -1,0 +1,220 @@
+"""Latencies by clients in Python: one call after the other, or at a constant rate.
+
+Both ways to a worker, through the gateway and by frames on its own socket, are measured by the same
+kind of client, so that what the client costs cancels out in the difference.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvloop
+
+from benchmarks.load import Request
+from clary.messages import HEAD, HELLO, INVOKE, REPLY, FrameDecoder, encode_meta
+
+WARM_UP_CALLS = 500
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which a share of all values lies."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+
+# One call after the other ------------------------------------------------------------------
+
+
+class _Caller(asyncio.Protocol):
+    """Sends a request, waits for the answer, sends the next."""
+
+    def __init__(self, calls: int) -> None:
+        self._left = calls + WARM_UP_CALLS
+        self._sent_at = 0.0
+        self.latencies_ms: list[float] = []
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(exc or ConnectionError("the server closed the connection"))
+
+    def call(self, request: bytes) -> None:
+        self._sent_at = time.perf_counter()
+        self.transport.write(request)
+
+    def answered(self) -> bool:
+        self.latencies_ms.append((time.perf_counter() - self._sent_at) * 1e3)
+        self._left -= 1
+        if self._left or self.done.done():
+            return True
+        self.done.set_result(self.latencies_ms[WARM_UP_CALLS:])
+        return False
+
+
+class _HttpCaller(_Caller):
+    def __init__(self, request: bytes, calls: int) -> None:
+        super().__init__(calls)
+        self._request = request
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.call(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if (length := response_length(self._buffer)) and len(self._buffer) >= length:
+            assert self._buffer.startswith(b"HTTP/1.1 200"), self._buffer
+            self._buffer = b""
+            if self.answered():
+                self.call(self._request)
+
+
+class _FrameCaller(_Caller):
+    def __init__(self, meta: bytes, body: bytes, calls: int) -> None:
+        super().__init__(calls)
+        self._frame = HEAD.pack(INVOKE, 0, 0, 1, 60_000, len(meta), len(body)) + meta + body
+        self._decoder = FrameDecoder()
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._decoder.feed(data):
+            if frame.kind == HELLO or (frame.kind == REPLY and self.answered()):
+                assert frame.kind == HELLO or frame.status == 200, frame
+                self.call(self._frame)
+
+
+def call_over_http(request: Request, calls: int) -> list[float]:
+    """Return the latencies of calls on one connection, in milliseconds."""
+
+    async def run() -> list[float]:
+        parts = urlsplit(request.url)
+        _, caller = await asyncio.get_running_loop().create_connection(
+            lambda: _HttpCaller(http_bytes(request), calls), parts.hostname, parts.port
+        )
+        return await caller.done
+
+    return uvloop.run(run())
+
+
+def call_worker(socket: Path, body: bytes, calls: int) -> list[float]:
+    """Return the latencies of calls to a worker by frames, in milliseconds."""
+
+    async def run() -> list[float]:
+        meta = encode_meta({"content-type": "application/json", "accept": "*/*"})
+        _, caller = await asyncio.get_running_loop().create_unix_connection(
+            lambda: _FrameCaller(meta, body, calls), str(socket)
+        )
+        return await caller.done
+
+    return uvloop.run(run())
+
+
+# At a constant rate ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """What calls at a constant rate saw."""
+
+    latencies_ms: tuple[float, ...]
+    """From the moment at which each call was due: a stall counts for all calls that it delays."""
+    lags_ms: tuple[float, ...]
+    """How late the client itself sent each one though a connection was free."""
+    errors: int
+
+
+class _Slot(asyncio.Protocol):
+    """A connection with at most one call in flight."""
+
+    def __init__(self, client: "SteadyClient") -> None:
+        self._client = client
+        self._buffer = b""
+        self._due = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self._client.free.append(self)
+
+    def send(self, due: float) -> None:
+        self._due = due
+        self.transport.write(self._client.request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if (length := response_length(self._buffer)) and len(self._buffer) >= length:
+            is_good = self._buffer.startswith(b"HTTP/1.1 200")
+            self._buffer = b""
+            self._client.answered(self, self._due, is_good)
+
+
+class SteadyClient:
+    """Sends requests when they are due, whether or not earlier ones have been answered."""
+
+    def __init__(self, request: bytes, rate: float) -> None:
+        self.request = request
+        self.free: list[_Slot] = []
+        self._pause = 1 / rate
+        self._waiting: deque[float] = deque()
+        self._latencies: list[float] = []
+        self._lags: list[float] = []
+        self._errors = 0
+        self._is_over = False
+
+    def answered(self, slot: _Slot, due: float, is_good: bool) -> None:
+        self._latencies.append((time.perf_counter() - due) * 1e3)
+        self._errors += not is_good
+        if self._waiting:
+            slot.send(self._waiting.popleft())
+        else:
+            self.free.append(slot)
+
+    async def run(self, host: str, port: int, connections: int, until: asyncio.Event) -> Steady:
+        """Send until the event is set; returns what was seen."""
+        loop = asyncio.get_running_loop()
+        for _ in range(connections):
+            await loop.create_connection(lambda: _Slot(self), host, port)
+        due = time.perf_counter()
+        while not until.is_set():
+            now = time.perf_counter()
+            while due <= now:
+                if self.free:
+                    self._lags.append((now - due) * 1e3)
+                    self.free.pop().send(due)
+                else:
+                    self._waiting.append(due)
+                due += self._pause
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        deadline = time.perf_counter() + 10
+        while len(self.free) < connections and time.perf_counter() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        unanswered = connections - len(self.free) + len(self._waiting)
+        return Steady(tuple(self._latencies), tuple(self._lags), self._errors + unanswered)
+
+
+# HTTP --------------------------------------------------------------------------------------
+
+
+def http_bytes(request: Request) -> bytes:
+    """Return the bytes of a request."""
+    parts = urlsplit(request.url)
+    headers = {"host": parts.netloc, **request.headers, "content-length": str(len(request.body))}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST {parts.path} HTTP/1.1\r\n{lines}\r\n".encode() + request.body
+
+
+def response_length(data: bytes) -> int:
+    """Return the length of the response that begins here; 0 while its head is not whole."""
+    head, end, _ = data.partition(b"\r\n\r\n")
+    if not end:
+        return 0
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return len(head) + 4 + int(line.partition(b":")[2])
+    return len(head) + 4

@@ -1,0 +1,67 @@
+"""Processes beside Clary, and the memory of any."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class Peer:
+    """A process that serves, in a process group of its own, until the end of the block."""
+
+    def __init__(self, argv: list[str], log: Path, **environment: str) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                argv,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def is_alive(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text(errors="replace")[-2000:]
+        return True
+
+    def stop(self) -> None:
+        """End the process, by force when it does not listen."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, number)
+                try:
+                    self.process.wait(5)
+                except subprocess.TimeoutExpired:
+                    continue
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory in MB (10^6 bytes), libraries that are shared with others included."""
+    return _kb(Path(f"/proc/{pid}/status"), "VmRSS:") * 1024 / 1e6
+
+
+def proportional_mb(pid: int) -> float:
+    """The process's own memory and its share of what it shares with others, in MB."""
+    return _kb(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") * 1024 / 1e6
+
+
+def _kb(file: Path, name: str) -> int:
+    for line in file.read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1])
+    return 0

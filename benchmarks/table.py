@@ -1,0 +1,160 @@
+"""Writes what was measured: one page for people, one file for programs."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.results import NOISE, Check, Plan, Report
+
+PAGE = "RESULTS.md"
+FILE = "results.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where and when a run took place."""
+
+    at: str
+    python: str
+    kernel: str
+    cpu: str
+    cores: int
+    memory_gb: float
+    load_before: float
+    """Load average over one minute when the run began: what else was running."""
+
+
+def this_machine() -> Machine:
+    """Describe the machine, now."""
+    return Machine(
+        at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        python=platform.python_version(),
+        kernel=platform.release(),
+        cpu=_cpu(),
+        cores=os.cpu_count() or 0,
+        memory_gb=round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
+        load_before=round(os.getloadavg()[0], 2),
+    )
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def page(
+    reports: Sequence[Report],
+    plan: Plan,
+    machine: Machine,
+    versions: Mapping[str, str],
+    minutes: float,
+) -> str:
+    """Return the results as Markdown."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`. Compare rows with each other: all numbers are of one machine and "
+        "one run.",
+        "",
+        f"{machine.at}, {minutes:.0f} minutes. {machine.cores} cores ({machine.cpu}), "
+        f"{machine.memory_gb} GB, Linux {machine.kernel}, load average before the run "
+        f"{machine.load_before}.",
+        f"Python {machine.python}, " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".",
+        "",
+        f"Load rows are medians of {plan.rounds} interleaved rounds of {plan.seconds:g} s by one "
+        "thread of wrk on the same machine. *Spread* is the distance of best and worst round, as a "
+        f"share of the median: differences smaller than it are noise. Measurements within "
+        f"{NOISE:.0%} of their target are marked *close*: another run may say the opposite.",
+    ]
+    if plan.is_quick:
+        lines += ["", "**A quick run: too short for conclusions.**"]
+    lines += ["", *_checks([check for report in reports for check in report.checks])]
+    for report in reports:
+        lines += ["", f"## {report.title}", *_report(report)]
+    return "\n".join(lines) + "\n"
+
+
+def _checks(checks: Sequence[Check]) -> list[str]:
+    met = sum(check.is_met for check in checks)
+    lines = [
+        f"## Targets: {met} of {len(checks)} met",
+        "",
+        "| target | measured | asked for | |",
+        "|---|--:|--:|---|",
+    ]
+    for check in checks:
+        verdict = ("met" if check.is_met else "**missed**") + (", close" if check.is_close else "")
+        bound = "≤" if check.at_most else "≥"
+        lines.append(
+            f"| {check.what} | {number(check.measured)} {check.unit} "
+            f"| {bound} {check.target:g} {check.unit} | {verdict} |"
+        )
+    return lines
+
+
+def _report(report: Report) -> list[str]:
+    lines = []
+    if report.failure:
+        lines += ["", "**This group failed; it has no numbers:**", "", "```"]
+        lines += [*report.failure.splitlines(), "```"]
+    if report.loads:
+        lines += [
+            "",
+            "| contender | connections | req/s | p50 ms | p99 ms | spread | errors |",
+            "|---|--:|--:|--:|--:|--:|--:|",
+        ]
+        for row in report.loads:
+            load = row.load
+            lines.append(
+                f"| {row.contender} | {row.connections} | {load.requests_per_s:,.0f} "
+                f"| {load.p50_ms:.2f} | {load.p99_ms:.2f} | {row.spread:.0%} | {load.errors} |"
+            )
+    if report.values:
+        lines += ["", "| what | measured | |", "|---|--:|---|"]
+        lines += [
+            f"| {row.what} | {number(row.value)} {row.unit} | {row.remark} |"
+            for row in report.values
+        ]
+    for note in report.notes:
+        lines += ["", note]
+    return lines
+
+
+def number(value: float) -> str:
+    """Return three digits that matter."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def write(
+    directory: Path,
+    reports: Sequence[Report],
+    plan: Plan,
+    machine: Machine,
+    versions: Mapping[str, str],
+    minutes: float,
+) -> str:
+    """Write page and file; return the page."""
+    text = page(reports, plan, machine, versions, minutes)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / PAGE).write_text(text)
+    data = {
+        "machine": asdict(machine),
+        "versions": dict(versions),
+        "plan": asdict(plan),
+        "minutes": round(minutes, 1),
+        "groups": [asdict(report) for report in reports],
+    }
+    (directory / FILE).write_text(json.dumps(data, indent=1) + "\n")
+    return text
