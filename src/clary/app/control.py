@@ -139,6 +139,7 @@ async def run_control(context: Context) -> None:
         await context.stopping.wait()
         for task in running:
             task.cancel()
+    await loops.close()
     await publisher.close()
     await asyncio.to_thread(store.close)
 

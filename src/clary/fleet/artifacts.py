@@ -17,51 +17,26 @@ import os
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from clary.errors import NotFound, PermanentError, TransientError
 from clary.fleet.cache import Cache
 from clary.fleet.stoppable import Check, run_stoppable
 from clary.fleet.unpack import BadArchive, UnpackLimits, unpack
+from clary.objects.client import ObjectStorage
 
 FILES = "files"
 """The artifact itself, in its entry of the cache."""
 
 _CHUNK_BYTES = 1024 * 1024
 _HTTP_TIMEOUT_S = 60.0
-
-
-class StoredObject(Protocol):
-    """An object in storage, without its content."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def etag(self) -> str: ...
-
-
-class ObjectStorage(Protocol):
-    """What is needed of an S3 (``objects/client.py`` is one).
-
-    All raise ``NotFound`` for what is not there, and ``TransientError`` for what does not work now.
-    """
-
-    async def head(self, bucket: str, key: str) -> StoredObject: ...
-
-    def list(self, bucket: str, prefix: str) -> AsyncIterator[StoredObject]: ...
-
-    async def download(self, bucket: str, key: str, path: Path) -> object: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +95,7 @@ class Artifacts:
 
         Raises:
             NotFound: Nothing is there.
+            AccessDenied: The credentials of the server do not do.
             PermanentError: It cannot be taken, or there is no room for it.
             TransientError: The storage does not answer now.
         """

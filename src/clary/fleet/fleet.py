@@ -24,7 +24,7 @@ from pathlib import Path
 from uv import find_uv_bin
 
 from clary.errors import Error, PermanentError, TransientError
-from clary.fleet.artifacts import Artifacts, ObjectStorage
+from clary.fleet.artifacts import Artifacts
 from clary.fleet.cache import Cache, remove_tree
 from clary.fleet.capacity import Capacity, Machine, Reservation
 from clary.fleet.environments import Environments
@@ -36,6 +36,7 @@ from clary.fleet.launchers.supervisor_client import SupervisorClient
 from clary.fleet.leftovers import kill_leftovers
 from clary.fleet.preparation import InstanceFiles, Preparation
 from clary.fleet.unpack import UnpackLimits
+from clary.objects.client import ObjectStorage
 from clary.resources.instance_types import instance_type
 from clary.settings import Settings
 

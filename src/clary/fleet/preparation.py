@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from clary.errors import NotFound, PermanentError, TransientError
+from clary.errors import AccessDenied, NotFound, PermanentError, TransientError
 from clary.fleet.artifacts import Artifact, Artifacts, ArtifactSource
 from clary.fleet.cache import remove_tree
 from clary.fleet.capacity import Reservation, count_workers
@@ -142,7 +142,7 @@ class Preparation:
             return None
         try:
             return await self._fetch(source, holder)
-        except NotFound as error:
+        except (NotFound, AccessDenied) as error:
             raise PermanentError(
                 download_failed(name, source.url, error.message or "nothing is there")
             ) from error
@@ -257,7 +257,7 @@ class Preparation:
     async def _fetch_code(self, url: str, what: str, holder: str) -> Artifact:
         try:
             return await self._fetch(ArtifactSource(url=url), holder)
-        except (NotFound, PermanentError) as error:
+        except (NotFound, AccessDenied, PermanentError) as error:
             raise PermanentError(f"{what} ({url}) cannot be used: {error.message}") from error
 
     def _spec(
