@@ -41,6 +41,12 @@ _MIN_PYTHON = (3, 9)
 _MAX_MESSAGE = 700
 _NO_CHANGES = "Would make no changes"
 _CHANGE = re.compile(r"^ [+~] ([A-Za-z0-9._-]+)(?:==(\S+)| @ .*)?(?: \(from .*\))?$", re.MULTILINE)
+_PASSED_ON = re.compile(
+    r"PATH|HOME|USER|LANG|LC_\w+|TMPDIR|XDG_\w+|UV_\w+|PIP_\w+|NETRC|SSL_CERT_\w+|\w+_CA_BUNDLE"
+    r"|CC|CXX|CFLAGS|LDFLAGS|CUDA_HOME|(?:HTTPS?|NO|ALL)_PROXY|(?:https?|no|all)_proxy"
+)
+"""Variables that ``uv`` gets: building a package may run anybody's code, so that no other does."""
+
 _FILE_WORDS = re.compile(
     r"^\s*(-[erc]\b|--(editable|requirement|constraint)\b|\.|/|file:)|@\s*file:"
 )
@@ -64,16 +70,17 @@ class Environments:
     Args:
         cache: Where they are kept.
         uv: Path of the ``uv`` program.
-        environ: The server's own variables: settings of indexes, proxies and certificates for
-            ``uv`` are taken from there.
+        environ: The server's own variables. Settings of indexes, proxies, certificates and
+            compilers (``_PASSED_ON``) are handed on to ``uv``.
     """
 
     def __init__(self, cache: Cache, uv: str, environ: Mapping[str, str]) -> None:
         self._cache = cache
         self._uv = uv
         self._environ = {
-            name: value for name, value in environ.items() if name != "VIRTUAL_ENV"
-        } | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+            **{name: value for name, value in environ.items() if _PASSED_ON.fullmatch(name)},
+            **{"UV_NO_PROGRESS": "1", "NO_COLOR": "1"},
+        }
         self._bases: dict[tuple[str, int], dict[str, object]] = {}
 
     async def python_for(

@@ -22,16 +22,19 @@ from clary.fleet.launchers.base import (
     LaunchOrder,
     OnChange,
 )
-from clary.fleet.launchers.supervisor_client import SupervisorClient
+from clary.fleet.launchers.supervisor_client import Child, SupervisorClient
 from clary.messages import LineDecoder, ProtocolError, encode_line, parse_address
 from clary.resources.routing_table import ContainerRoute
 
 _READ_BYTES = 64 * 1024
 _CONNECT_PAUSE_S = 0.004
 """Between two tries to connect to a host that has just been started. It says nothing before it
-listens, so this pause is what a new instance may lose."""
+listens, so this pause is what a new instance may lose. Doubled after each second; and longer when
+many hosts start, for all of them together must leave the processors to the hosts."""
 _CONNECT_PAUSE_MAX_S = 0.25
+_CONNECT_PAUSE_PER_HOST_S = 0.001
 _ALIVE_CHECK_S = 0.05
+_ALIVE_CHECK_PER_HOST_S = 0.01
 _RETRY_PAUSE_S = 0.5
 _STOP_MARGIN_S = 5.0
 _ADOPTION_S = 2.0
@@ -87,6 +90,8 @@ class ProcessLauncher:
         self._stop_timeout_s = stop_timeout_s
         self._on_change = on_change
         self._hosts: dict[str, _Host] = {}
+        self._connecting = 0
+        self._listing: asyncio.Task[list[Child]] | None = None
 
     async def open(self) -> Sequence[str]:
         children = await self._supervisor.list()
@@ -128,12 +133,14 @@ class ProcessLauncher:
         host.stopping = asyncio.create_task(self._stop(host))
 
     async def close(self) -> None:
-        tasks = [
+        tasks: list[asyncio.Task[Any]] = [
             task
             for host in self._hosts.values()
             for task in (host.following, host.stopping)
             if task is not None
         ]
+        if self._listing is not None:
+            tasks.append(self._listing)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -173,28 +180,44 @@ class ProcessLauncher:
 
     async def _talk_until_dead(self, host: _Host) -> int | None:
         """Return the exit status of the host once it is dead."""
-        pause = _CONNECT_PAUSE_S
-        next_check = 0.0
-        loop = asyncio.get_running_loop()
         while True:
-            try:
-                reader, writer = await asyncio.open_unix_connection(str(host.socket))
-            except OSError:
-                # Nobody listens: it is not ready yet, or it is dead.
-                if loop.time() >= next_check:
-                    next_check = loop.time() + _ALIVE_CHECK_S
-                    child = await self._find(host.id)
-                    if child is None or not child[0]:
-                        return child[1] if child else None
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.02, _CONNECT_PAUSE_MAX_S)
-                continue
-            pause, next_check = _CONNECT_PAUSE_S, 0.0
+            streams, returncode = await self._connect(host)
+            if streams is None:
+                return returncode
+            reader, writer = streams
             try:
                 await self._converse(host, reader, writer)
             finally:
                 host.writer = None
                 writer.close()
+
+    async def _connect(
+        self, host: _Host
+    ) -> tuple[tuple[asyncio.StreamReader, asyncio.StreamWriter] | None, int | None]:
+        """Return a connection to the host as soon as it listens; or none, and its exit status."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        next_check = 0.0
+        self._connecting += 1
+        try:
+            while True:
+                try:
+                    return await asyncio.open_unix_connection(str(host.socket)), None
+                except OSError:
+                    pass  # nobody listens: it is not ready yet, or it is dead
+                now = loop.time()
+                if now >= next_check:
+                    child = await self._find(host.id)
+                    if child is None or not child.is_alive:
+                        return None, child.returncode if child else None
+                    next_check = now + max(
+                        _ALIVE_CHECK_S, _ALIVE_CHECK_PER_HOST_S * self._connecting
+                    )
+                pause = _CONNECT_PAUSE_S * 2 ** min(int(now - began), 10)
+                pause = min(pause, _CONNECT_PAUSE_MAX_S)
+                await asyncio.sleep(max(pause, _CONNECT_PAUSE_PER_HOST_S * self._connecting))
+        finally:
+            self._connecting -= 1
 
     async def _converse(
         self, host: _Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -214,11 +237,12 @@ class ProcessLauncher:
         except ProtocolError:
             await asyncio.sleep(_RETRY_PAUSE_S)
 
-    async def _find(self, instance_id: str) -> tuple[bool, int | None] | None:
-        for child in await self._supervisor.list():
-            if child.id == instance_id:
-                return child.is_alive, child.returncode
-        return None
+    async def _find(self, instance_id: str) -> Child | None:
+        """Return what the supervisor knows of a host. Those who ask together share one answer."""
+        if self._listing is None or self._listing.done():
+            self._listing = asyncio.create_task(self._supervisor.list())
+        children = await asyncio.shield(self._listing)
+        return next((child for child in children if child.id == instance_id), None)
 
     async def _stop(self, host: _Host) -> None:
         self._set(host, InstanceStatus(state=InstanceState.STOPPING, reason=host.status.reason))
