@@ -431,7 +431,7 @@ def free_port() -> int:
 
 
 def wait_for(
-    condition: Callable[[], Any], *, timeout_s: float, what: str, poll_s: float = 0.02
+    condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str, poll_s: float = 0.02
 ) -> Any:
     """Poll until ``condition`` returns something true, and return that."""
     deadline = time.monotonic() + timeout_s

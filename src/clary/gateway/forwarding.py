@@ -38,8 +38,8 @@ HOP_BY_HOP = frozenset(
         b"content-length",
     }
 )
-SAFE_METHODS = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE"})
-"""Methods that may be sent again when their answer was lost."""
+REPEATABLE_METHODS = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE"})
+READING_VERBS = (b"Describe", b"Get", b"List")
 
 
 class Target(NamedTuple):
@@ -76,6 +76,17 @@ def find_service(request: Request) -> Target:
     if path == b"/" and (b"Action=" in request.query or not _names_a_bucket(headers)):
         return Target("control", "sts" if b"Action=" in request.query else "sagemaker")
     return Target("objects", "s3")
+
+
+def is_repeatable(request: Request) -> bool:
+    """Whether a request may be sent again when its answer was lost.
+
+    Operations that create or change are not: the process may have died after its commit.
+    """
+    if request.method in REPEATABLE_METHODS:
+        return True
+    operation = request.headers.get(b"x-amz-target", b"").rpartition(b".")[2]
+    return operation.startswith(READING_VERBS)
 
 
 def _names_a_bucket(headers: dict[bytes, bytes]) -> bool:
@@ -325,7 +336,7 @@ class ForwardExchange(Exchange):
             self._client.abort()
         elif (
             self._has_whole_body
-            and self._request.method in SAFE_METHODS
+            and is_repeatable(self._request)
             and time.monotonic() < self.give_up_at
         ):
             self._forwarder.begin(self)

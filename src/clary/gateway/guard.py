@@ -16,6 +16,7 @@ from clary.gateway.http import Request
 from clary.settings import LOOPBACK_HOSTS
 from clary.signing import sigv2, sigv4
 from clary.signing.keys import AccessKey
+from clary.signing.refusals import Refusal, refuse
 
 MAX_REMEMBERED = 1024
 
@@ -98,6 +99,9 @@ class Guard:
             )
         if sigv2.is_signed(signed):
             return sigv2.verify(signed, self._keys, now)
+        if scope is None and not sigv4.is_signed(signed):
+            text = "Access Denied" if service == "s3" else "Missing Authentication Token"
+            raise refuse(Refusal.NO_SIGNATURE, service, text)
         return sigv4.verify(signed, self._keys, now)
 
 

@@ -174,8 +174,10 @@ class HttpConnection(asyncio.Protocol):
     # Responding ---------------------------------------------------------------------------
 
     def respond(self, response: bytes) -> None:
-        """Send a whole response, head and body."""
+        """Send a whole response, head and body; a HEAD request is sent the head alone."""
         if self._transport is not None:
+            if self._current is not None and self._current.method == b"HEAD":
+                response = response[: response.index(b"\r\n\r\n") + 4]
             self._transport.write(response)
             self._finish()
 
