@@ -9,6 +9,7 @@ import faulthandler
 import json
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -76,9 +77,14 @@ def watch_lifeline(stop_timeout_s: float) -> None:
     lifeline = int(number)
     os.set_inheritable(lifeline, False)
 
+    # The host reads the same end of the pipe without blocking, and that is a property of the end,
+    # not of a process: a plain read here would fail at once. Nothing is ever written to it, so
+    # whatever wakes the poll is its end.
+    poller = select.poll()
+    poller.register(lifeline, select.POLLIN)
+
     def wait() -> None:
-        while os.read(lifeline, 1):
-            pass
+        poller.poll()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(stop_timeout_s)
         os._exit(1)
