@@ -65,8 +65,11 @@ def deploy_and_report(api: Api, wanted: Deployment, *, wait: bool = True) -> Non
         with Steps(console) as steps:
             deploy(api, wanted, steps, wait=wait)
     except DeploymentFailed as error:
-        console.print(f"\n{error.message.rstrip()}", style="red", markup=False)
-        if log := log_tail(api, wanted.name, LOG_LINES).rstrip():
+        log = log_tail(api, wanted.name, LOG_LINES).rstrip()
+        # The reason ends with some lines of the same log; here there is room for more of them.
+        reason = error.message.partition("Last lines of the log:")[0] if log else error.message
+        console.print(f"\n{reason.rstrip()}", style="red", markup=False)
+        if log:
             console.print(f"\nlast lines of its log (clary logs {wanted.name}):", style="bold")
             console.print(log, markup=False)
         raise CommandFailed from error
