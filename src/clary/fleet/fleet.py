@@ -242,6 +242,7 @@ class Fleet:
             )
             await self._launch(order, files)
         except PermanentError as error:
+            log.warning("instance %s cannot be run: %s", order.label, error)
             instance.failure = error.message
             self._give_back(order.id)
         except (Error, OSError) as error:

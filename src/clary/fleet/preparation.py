@@ -11,6 +11,7 @@ preparation that was cut off is simply done again. The instance's directory stan
 
 import asyncio
 import json
+import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ from clary.fleet.runners import Runner, choose_runner, find_row
 from clary.resources.instance_types import instance_type
 from clary.resources.model import ContainerDefinition, container_name
 from clary.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _RETRY_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -155,7 +158,8 @@ class Preparation:
         while True:
             try:
                 return await self._artifacts.fetch(source, holder=holder)
-            except TransientError:
+            except TransientError as error:
+                log.warning("instance %s: %s: %s; trying again", holder, source.url, error)
                 await asyncio.sleep(_RETRY_PAUSES_S[min(attempt, len(_RETRY_PAUSES_S) - 1)])
                 attempt += 1
 
