@@ -125,8 +125,8 @@ class Steady:
 
     latencies_ms: tuple[float, ...]
     """From the moment at which each call was due: a stall counts for all calls that it delays."""
-    lags_ms: tuple[float, ...]
-    """How late the client itself sent each one though a connection was free."""
+    since_sent_ms: tuple[float, ...]
+    """From the moment at which each call was really sent: without the client's own delays."""
     errors: int
 
 
@@ -137,6 +137,7 @@ class _Slot(asyncio.Protocol):
         self._client = client
         self._buffer = b""
         self._due = 0.0
+        self._sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -144,6 +145,7 @@ class _Slot(asyncio.Protocol):
 
     def send(self, due: float) -> None:
         self._due = due
+        self._sent = time.perf_counter()
         self.transport.write(self._client.request)
 
     def data_received(self, data: bytes) -> None:
@@ -151,7 +153,7 @@ class _Slot(asyncio.Protocol):
         if (length := response_length(self._buffer)) and len(self._buffer) >= length:
             is_good = self._buffer.startswith(b"HTTP/1.1 200")
             self._buffer = b""
-            self._client.answered(self, self._due, is_good)
+            self._client.answered(self, self._due, self._sent, is_good)
 
 
 class SteadyClient:
@@ -163,12 +165,14 @@ class SteadyClient:
         self._pause = 1 / rate
         self._waiting: deque[float] = deque()
         self._latencies: list[float] = []
-        self._lags: list[float] = []
+        self._since_sent: list[float] = []
         self._errors = 0
         self._is_over = False
 
-    def answered(self, slot: _Slot, due: float, is_good: bool) -> None:
-        self._latencies.append((time.perf_counter() - due) * 1e3)
+    def answered(self, slot: _Slot, due: float, sent: float, is_good: bool) -> None:
+        now = time.perf_counter()
+        self._latencies.append((now - due) * 1e3)
+        self._since_sent.append((now - sent) * 1e3)
         self._errors += not is_good
         if self._waiting:
             slot.send(self._waiting.popleft())
@@ -185,7 +189,6 @@ class SteadyClient:
             now = time.perf_counter()
             while due <= now:
                 if self.free:
-                    self._lags.append((now - due) * 1e3)
                     self.free.pop().send(due)
                 else:
                     self._waiting.append(due)
@@ -195,7 +198,7 @@ class SteadyClient:
         while len(self.free) < connections and time.perf_counter() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         unanswered = connections - len(self.free) + len(self._waiting)
-        return Steady(tuple(self._latencies), tuple(self._lags), self._errors + unanswered)
+        return Steady(tuple(self._latencies), tuple(self._since_sent), self._errors + unanswered)
 
 
 # HTTP --------------------------------------------------------------------------------------
