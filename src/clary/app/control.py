@@ -1,50 +1,43 @@
 """The control process: APIs for clients, loops that do what they ask, routes for gateways."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import clary
 from clary.api.app import build_api
 from clary.api.operations import Backend
+from clary.app.keys import ServerKeys
 from clary.app.role import Context, run_role
 from clary.app.serving import serve_unix
 from clary.clock import SystemClock
 from clary.control.loop import ControlLoops
 from clary.control.publish import Publisher
+from clary.errors import ConfigurationError
 from clary.fleet.fleet import Fleet
 from clary.objects.client import EmbeddedStorage, ExternalStorage, ObjectStorage
 from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
 from clary.settings import Settings
-from clary.signing.keys import AccessKey, KeyFile, generate_key
+from clary.signing.keys import AccessKey
 from clary.store import Store
 
 KEYS_POLL_S = 1.0
-MODEL_PRINCIPAL = "clary-model"
-"""Who the handlers' own AWS calls are made by."""
+
+_log = logging.getLogger(__name__)
 
 
 class Keys:
-    """The access keys of the key file, and one of this life for the models' own calls."""
+    """The access keys as control knows and publishes them."""
 
-    def __init__(self, file: KeyFile) -> None:
-        self._file = file
-        self.for_models = generate_key(MODEL_PRINCIPAL, datetime.now(UTC))
-        self._known: dict[str, AccessKey] = {}
-        self.load()
-
-    def load(self) -> None:
-        """Read the file anew.
-
-        Raises:
-            ConfigurationError: It is corrupt.
-        """
-        self._known = {**self._file.load(), self.for_models.id: self.for_models}
+    def __init__(self, source: ServerKeys) -> None:
+        self._source = source
+        self.for_models = source.for_models()
+        self._known = source.load()
 
     def find(self, key_id: str) -> AccessKey | None:
         """Return a key by its id."""
@@ -55,10 +48,22 @@ class Keys:
         return list(self._known.values())
 
     async def follow(self, publisher: Publisher) -> None:
-        """Publish the keys whenever ``clary keys`` has changed the file."""
+        """Publish the keys whenever ``clary keys`` has changed the file.
+
+        A file that cannot be read stops a start, but no running server: the keys stay what they
+        were until somebody has mended it.
+        """
+        complaint = ""
         while True:
             await asyncio.sleep(KEYS_POLL_S)
-            await asyncio.to_thread(self.load)
+            try:
+                self._known = await asyncio.to_thread(self._source.load)
+            except ConfigurationError as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    _log.error("the access keys stay as they were: %s", complaint)
+                continue
+            complaint = ""
             await publisher.use_keys(self.all())
 
 
@@ -91,7 +96,7 @@ async def run_control(context: Context) -> None:
     settings = context.settings
     clock = SystemClock()
     namespace = Namespace(settings.server.account, settings.server.region)
-    keys = Keys(KeyFile(settings.data_dir / "keys.json"))
+    keys = Keys(ServerKeys(settings.data_dir, context.run_dir))
     location = settings.store.url or settings.data_dir / "state.sqlite"
     store = await asyncio.to_thread(Store.open, location, namespace, clock)
     publisher = Publisher(context.run_dir / "publish.sock", life=context.life, keys=keys.all())

@@ -45,11 +45,15 @@ async def run_gateway(context: Context) -> None:
     server = await asyncio.get_running_loop().create_server(
         front.connect, sock=listener, backlog=4096
     )
-    following = asyncio.create_task(subscriber.run())
+    background = [
+        asyncio.create_task(subscriber.run()),
+        *(asyncio.create_task(service.find()) for service in services.values()),
+    ]
     await context.stopping.wait()
     server.close()
     await front.drain(DRAIN_S)
-    following.cancel()
+    for task in background:
+        task.cancel()
     router.close()
 
 

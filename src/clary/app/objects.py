@@ -1,27 +1,22 @@
 """The objects process: the embedded S3."""
 
 import asyncio
-from collections.abc import Mapping
 
+from clary.app.keys import ServerKeys
 from clary.app.role import Context, run_role
 from clary.app.serving import serve_unix
 from clary.objects.server import build_objects_app
-from clary.signing.keys import AccessKey, KeyFile
 
 
 async def run_objects(context: Context) -> None:
     """Serve S3 until told to stop."""
     settings = context.settings
-    key_file = KeyFile(settings.data_dir / "keys.json")
-
-    def keys() -> Mapping[str, AccessKey]:
-        return key_file.load()
-
+    keys = ServerKeys(settings.data_dir, context.run_dir)
     app = build_objects_app(
         settings.data_dir,
         region=settings.server.region,
         account=settings.server.account,
-        keys=keys,
+        keys=keys.load,
         auth_is_on=settings.auth_is_on,
     )
     serving = asyncio.create_task(serve_unix(app, context.run_dir / "objects.sock"))

@@ -60,6 +60,29 @@ class Service:
         self.state = "unknown"
         """``up`` or ``down``, as the last connection attempt found it."""
 
+    async def connect(self) -> Upstream:
+        """Return a new connection.
+
+        Raises:
+            OSError: The process is away.
+        """
+        try:
+            upstream = await self.pool.open()
+        except OSError:
+            self.state = "down"
+            raise
+        self.state = "up"
+        return upstream
+
+    async def find(self) -> None:
+        """Try until the process answers, so that health knows of it before the first request."""
+        while True:
+            try:
+                self.pool.give_back(await self.connect())
+                return
+            except OSError:
+                await asyncio.sleep(RETRY_PAUSE_S)
+
 
 def find_service(request: Request) -> Target:
     """Return who a request is for; nothing is verified."""
@@ -164,15 +187,13 @@ class Forwarder:
         service = exchange.service
         while not exchange.has_ended():
             try:
-                upstream = await service.pool.open()
+                upstream = await service.connect()
             except OSError:
-                service.state = "down"
                 if time.monotonic() >= exchange.give_up_at:
                     exchange.fail()
                     return
                 await asyncio.sleep(RETRY_PAUSE_S)
                 continue
-            service.state = "up"
             if exchange.has_ended():
                 service.pool.give_back(upstream)
             else:
