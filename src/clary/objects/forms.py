@@ -10,6 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from clary.aws.fault import Fault
+from clary.errors import AccessDenied
 from clary.objects.bodies import Checked
 from clary.objects.contents import Check
 from clary.signing.post_policy import PostPolicy
@@ -167,12 +168,18 @@ class PolicyCheck:
 
     def feed(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
         self._size += sum(map(len, pieces))
-        self._policy.check_size(self._size, complete=False)
+        self._check_size(complete=False)
         return self._check.feed(pieces)
 
     def finish(self) -> Checked:
-        self._policy.check_size(self._size)
+        self._check_size(complete=True)
         return self._check.finish()
+
+    def _check_size(self, *, complete: bool) -> None:
+        try:
+            self._policy.check_size(self._size, complete=complete)
+        except AccessDenied as error:
+            raise Fault(error.code, error.message, 400) from error
 
 
 def _malformed() -> Fault:
