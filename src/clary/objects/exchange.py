@@ -15,6 +15,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 MAX_DOCUMENT_BYTES = 8 * 1024**2
 """Most bytes of an XML body: 10,000 parts with their checksums take about 3 MB."""
+MAX_DROPPED_BYTES = 64 * 1024**2
+"""Most bytes of an unwanted body that are read, so that its connection can go on."""
 
 
 class ClientGone(Exception):
@@ -34,6 +36,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._is_read = False
+        self._is_begun = False
         self.is_started = False
         self.method: str = scope["method"]
         self.raw_path: str = scope["raw_path"].decode("latin-1")
@@ -59,6 +62,7 @@ class Exchange:
         batch: list[bytes] = []
         size = 0
         while not self._is_read:
+            self._is_begun = True
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
@@ -89,8 +93,14 @@ class Exchange:
         return pieces
 
     async def respond(self, response: HttpResponse) -> None:
-        """Send a reply whose body is at hand."""
+        """Send a reply whose body is at hand.
+
+        Raises:
+            ClientGone: The connection broke.
+        """
         headers = _raw_headers(response.headers)
+        if not await self._leave_body():
+            headers.append((b"connection", b"close"))
         is_bodiless = self.method == "HEAD" or response.status in (204, 304)
         if not is_bodiless and "content-length" not in response.headers:
             headers.append((b"content-length", b"%d" % len(response.body)))
@@ -100,6 +110,32 @@ class Exchange:
         )
         body = b"" if is_bodiless else response.body
         await self._send({"type": "http.response.body", "body": body})
+
+    async def _leave_body(self) -> bool:
+        """Deal with a body that nobody wants, before an early answer.
+
+        A client that waits to be asked for its body (``Expect``) will not send it, and one that
+        sends it may read no answer before it is through.
+
+        Returns:
+            Whether the connection is in a state for another request.
+
+        Raises:
+            ClientGone: The connection broke.
+        """
+        has_body = (
+            self.headers.get("content-length", "0") != "0" or "transfer-encoding" in self.headers
+        )
+        if self._is_read or not has_body:
+            return True
+        if "expect" in self.headers and not self._is_begun:
+            return False
+        dropped = 0
+        async for batch in self.batches():
+            dropped += sum(map(len, batch))
+            if dropped > MAX_DROPPED_BYTES:
+                return False
+        return True
 
     async def stream(self, head: HttpResponse, content: OpenContent) -> None:
         """Send a reply whose body is read while it is sent; its head has the length."""
