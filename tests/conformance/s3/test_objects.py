@@ -266,9 +266,7 @@ def test_copies_can_be_conditional(s3: Any, bucket: str) -> None:
 def test_many_objects_go_at_once_and_quietly(s3: Any, bucket: str) -> None:
     for number in range(3):
         s3.put_object(Bucket=bucket, Key=f"k{number}", Body=b"")
-    answer = s3.delete_objects(
-        Bucket=bucket, Delete={"Objects": [{"Key": "k0"}, {"Key": "gone"}]}
-    )
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k0"}, {"Key": "gone"}]})
     assert [item["Key"] for item in answer["Deleted"]] == ["k0", "gone"]
     answer = s3.delete_objects(
         Bucket=bucket,
