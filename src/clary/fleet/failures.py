@@ -1,5 +1,7 @@
 """Sentences for a ``FailureReason``: AWS's own where it has them, and what really happened."""
 
+from collections.abc import Mapping
+
 
 def ping_failed(container: str, variant: str, detail: str | None) -> str:
     """A container that did not get as far as answering a ping (endpoints.md 1)."""
@@ -29,4 +31,15 @@ def not_prepared(container: str, variant: str, detail: str) -> str:
     return (
         f"The {container} container for production variant {variant} could not be prepared: "
         f"{detail.rstrip('.')}."
+    )
+
+
+def no_code(environment: Mapping[str, str]) -> str:
+    """A model that names neither data nor code, as those of the Hugging Face images may."""
+    hub_model = environment.get("HF_MODEL_ID", "")
+    hub = f" {hub_model} is not fetched from its hub." if hub_model else ""
+    return (
+        "its model has neither ModelDataUrl nor SAGEMAKER_SUBMIT_DIRECTORY, so there is no code "
+        f"to run.{hub} Pack code/inference.py and the model's files into a model.tar.gz, and name "
+        "it as ModelDataUrl"
     )

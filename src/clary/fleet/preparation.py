@@ -32,7 +32,7 @@ from clary.fleet.containers import (
     program_of,
 )
 from clary.fleet.environments import Environments
-from clary.fleet.failures import download_failed, not_prepared, unusable_data
+from clary.fleet.failures import download_failed, no_code, not_prepared, unusable_data
 from clary.fleet.instance import InstanceOrder, Phase
 from clary.fleet.runners import Runner, choose_runner, find_row
 from clary.resources.instance_types import instance_type
@@ -198,6 +198,8 @@ class Preparation:
             base_python=self._base_python,
             has_program=has_program(places.code_dir, program) or bool(own.get("SAGEMAKER_PROGRAM")),
         )
+        if runner.style == "handler" and model is None and code.directory is None:
+            raise PermanentError(no_code(definition.environment))
         on_phase(Phase.ENVIRONMENT)
         python = await self._environments.python_for(
             runner.python, places.code_dir, code_key=code.key, holder=order.id
