@@ -4,6 +4,10 @@ from collections.abc import Sequence
 
 from clary.router.table import Instance, Variant, Worker
 
+STALLED_AFTER_S = 0.005
+"""A worker with open requests that answered none for so long is in a call that is not a fast one:
+it hangs, or the handler is fast only most of the time."""
+
 
 def choose_variant(variants: Sequence[Variant], fraction: float) -> Variant | None:
     """Choose by weight among the variants that have a usable instance.
@@ -34,16 +38,17 @@ def choose_instance(instances: Sequence[Instance]) -> Instance | None:
     return min(usable, key=lambda instance: instance.outstanding)
 
 
-def choose_worker(workers: Sequence[Worker], pack_below_s: float) -> Worker | None:
+def choose_worker(workers: Sequence[Worker], pack_below_s: float, now: float) -> Worker | None:
     """Choose a worker of one instance.
 
     A handler that is faster than the gateway never keeps one process busy: spreading its requests
-    over several only costs the cores that the gateway needs, so the first worker takes them all.
-    Slower ones go to the worker with the fewest open requests.
+    over several only costs the cores that the gateway needs, so the first worker takes them all,
+    as long as it gets on with them. Slower ones go to the worker with the fewest open requests.
 
     Args:
         workers: In their order on the instance.
         pack_below_s: Mean time in the handler under which the first worker takes all, in seconds.
+        now: The moment, on the monotonic clock.
     """
     best: Worker | None = None
     for worker in workers:
@@ -51,7 +56,10 @@ def choose_worker(workers: Sequence[Worker], pack_below_s: float) -> Worker | No
         if not channel.is_ready:
             continue
         if best is None:
-            if channel.outstanding == 0 or 0 < channel.mean_handler_s < pack_below_s:
+            if channel.outstanding == 0 or (
+                0 < channel.mean_handler_s < pack_below_s
+                and now - channel.progress_at < STALLED_AFTER_S
+            ):
                 return worker
             best = worker
         elif channel.outstanding < best.channel.outstanding:

@@ -49,6 +49,7 @@ class FrameChannel(asyncio.Protocol):
         self.outstanding = 0
         self.is_ready = False
         self.mean_handler_s = 0.0
+        self.progress_at = 0.0
         self.concurrency = 1
         self._address = address
         self._on_ready = on_ready
@@ -96,6 +97,8 @@ class FrameChannel(asyncio.Protocol):
         invocation.request_id = request_id
         invocation.sent_at = now
         self._pending[request_id] = invocation
+        if self.outstanding == 0:
+            self.progress_at = now
         self.outstanding += 1
         meta = invocation.meta
         body = invocation.body
@@ -197,6 +200,7 @@ class FrameChannel(asyncio.Protocol):
             return
         if not self.is_ready and not self._is_closing and frames:
             self._greet(frames[0].kind, frames[0].status, frames[0].number)
+        self.progress_at = time.monotonic()
         pending = self._pending
         for kind, flags, status, request_id, number, meta, body in frames:
             if kind == REPLY:

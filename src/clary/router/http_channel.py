@@ -49,6 +49,7 @@ class HttpChannel:
         self.outstanding = 0
         self.is_ready = True
         self.mean_handler_s = 0.0
+        self.progress_at = 0.0
         self.concurrency = 0
         self._on_ready = on_ready
         self._resubmit = resubmit

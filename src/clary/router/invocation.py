@@ -25,6 +25,9 @@ class Channel(Protocol):
     mean_handler_s: float
     """Moving average of the time in the handler, in seconds."""
 
+    progress_at: float
+    """When it last answered something, or began to have something to answer; monotonic clock."""
+
     concurrency: int
     """Invocations that the worker works on at once; 0: no such limit."""
 

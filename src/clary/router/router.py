@@ -153,7 +153,7 @@ class Router:
             variant = choose_variant(endpoint.variants, random.random())  # noqa: S311 - no secret
         instance = choose_instance(variant.instances) if variant is not None else None
         worker = (
-            choose_worker(instance.workers, self._settings.pack_below_s)
+            choose_worker(instance.workers, self._settings.pack_below_s, time.monotonic())
             if instance is not None
             else None
         )

@@ -22,6 +22,7 @@ class State:
     is_ready: bool = True
     mean_handler_s: float = 0.0
     concurrency: int = 1
+    progress_at: float = 0.0
 
 
 def worker(name, **state):
@@ -87,13 +88,20 @@ def test_an_instance_whose_workers_are_away_is_not_chosen():
 )
 def test_workers_of_one_instance_share_only_slow_handlers(states, chosen):
     workers = [worker(f"w{i}", outstanding=n, mean_handler_s=m) for i, (n, m) in enumerate(states)]
-    assert choose_worker(workers, PACK_BELOW_S) is workers[chosen]
+    assert choose_worker(workers, PACK_BELOW_S, now=0.001) is workers[chosen]
+
+
+def test_a_fast_handler_that_hangs_gets_nothing_more_while_another_worker_is_there():
+    hanging = worker("a", outstanding=3, mean_handler_s=FAST, progress_at=10.0)
+    free = worker("b", outstanding=0, mean_handler_s=FAST, progress_at=9.0)
+    assert choose_worker([hanging, free], PACK_BELOW_S, now=10.004) is hanging
+    assert choose_worker([hanging, free], PACK_BELOW_S, now=10.006) is free
 
 
 def test_a_worker_that_is_away_is_never_chosen():
     workers = [worker("a", is_ready=False), worker("b", outstanding=7, mean_handler_s=SLOW)]
-    assert choose_worker(workers, PACK_BELOW_S) is workers[1]
-    assert choose_worker(workers[:1], PACK_BELOW_S) is None
+    assert choose_worker(workers, PACK_BELOW_S, now=0.0) is workers[1]
+    assert choose_worker(workers[:1], PACK_BELOW_S, now=0.0) is None
 
 
 @pytest.mark.parametrize(
