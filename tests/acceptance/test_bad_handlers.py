@@ -112,8 +112,9 @@ def test_a_handler_that_does_not_load_fails_soon_with_its_own_words(
 ) -> None:
     files, words = FAILING[kind]
     started = time.monotonic()
-    server.create_endpoint(kind, files)
-    reason = failure(server, kind)
+    name = f"fails-by-{kind}"
+    server.create_endpoint(name, files)
+    reason = failure(server, name)
 
     assert reason.startswith(
         "The primary container for production variant AllTraffic did not pass the ping health "
@@ -123,9 +124,9 @@ def test_a_handler_that_does_not_load_fails_soon_with_its_own_words(
         assert word in reason, reason
     assert time.monotonic() - started < SOON_S
     with pytest.raises(server.runtime.exceptions.ClientError, match="not found"):
-        server.invoke(kind)
-    server.delete_endpoint(kind)
-    assert server.pids("clary-host", f"{kind}/") == []
+        server.invoke(name)
+    server.delete_endpoint(name)
+    assert server.pids("clary-host", f"{name}/") == []
 
 
 def test_the_whole_story_is_in_the_log(server: Server) -> None:

@@ -68,6 +68,8 @@ RETURNED = {
 }
 MAX_ERROR_BODY = 64 * 1024
 MAX_REMEMBERED = 4096
+MAX_SHOWN = 256
+"""Characters of a wrong value that its fault shows."""
 
 
 class RuntimeApi:
@@ -174,11 +176,10 @@ class RuntimeApi:
         _, _, name, action = request.path.split(b"/", 3)
         endpoint = unquote_to_bytes(name).decode("utf-8", "replace")
         if NAME_PATTERN.fullmatch(endpoint) is None:
-            raise InvalidRequest(
-                f"1 validation error detected: Value '{endpoint}' at 'endpointName' failed to "
-                "satisfy constraint: Member must satisfy regular expression pattern: "
-                + NAME_PATTERN_TEXT
+            fault = _fault(
+                endpoint, "endpointName", f"satisfy regular expression pattern: {NAME_PATTERN_TEXT}"
             )
+            raise _invalid([fault, *_header_faults(request.headers)])
         operation = OPERATIONS.get(action)
         if operation is None or request.method != b"POST":
             method, path = request.method.decode(), request.path.decode("latin-1")
@@ -190,27 +191,16 @@ class RuntimeApi:
 
     def _meta(self, headers: dict[bytes, bytes]) -> bytes:
         """Return the meta block for the headers that reach the container."""
-        forwarded = []
-        for name, value in headers.items():
-            limit = FORWARDED.get(name)
-            if limit is None:
-                if name in REFUSED:
-                    raise InvalidRequest(REFUSED[name])
-                continue
-            if not value.isascii() or not value.decode("ascii").isprintable():
-                shown = value.decode("utf-8", "backslashreplace")
-                raise InvalidRequest(
-                    f"1 validation error detected: Value '{shown[:256]}' at '{member_name(name)}' "
-                    "failed to satisfy constraint: Member must satisfy regular expression "
-                    r"pattern: \p{ASCII}*"
-                )
-            if len(value) > limit:
-                raise InvalidRequest(
-                    f"1 validation error detected: Value '{value[:256].decode()}' at "
-                    f"'{member_name(name)}' failed to satisfy constraint: Member must have length "
-                    f"less than or equal to {limit}"
-                )
-            forwarded.append((name.decode("ascii"), value.decode("ascii")))
+        if faults := _header_faults(headers):
+            raise _invalid(faults)
+        refused = next((REFUSED[name] for name in headers if name in REFUSED), None)
+        if refused is not None:
+            raise InvalidRequest(refused)
+        forwarded = [
+            (name.decode("ascii"), value.decode("ascii"))
+            for name, value in headers.items()
+            if name in FORWARDED
+        ]
         meta = self._reply_metas.encode(tuple(forwarded))
         if all(not name.startswith("x-") for name, _ in forwarded):
             if len(self._metas) >= MAX_REMEMBERED:
@@ -243,6 +233,35 @@ class RuntimeApi:
         """Return the length of a streamed reply's body, where the container announced it."""
         length = self._reply_metas.decode(meta).get("content-length")
         return int(length) if length is not None and length.isdigit() else None
+
+
+def _header_faults(headers: dict[bytes, bytes]) -> list[str]:
+    """Return what is wrong with the headers that reach the container, in AWS's words."""
+    faults = []
+    for name, value in headers.items():
+        limit = FORWARDED.get(name)
+        if limit is None:
+            continue
+        shown = value.decode("utf-8", "backslashreplace")
+        if not value.isascii() or not shown.isprintable():
+            constraint = r"satisfy regular expression pattern: \p{ASCII}*"
+            faults.append(_fault(shown, member_name(name), constraint))
+        if len(value) > limit:
+            constraint = f"have length less than or equal to {limit}"
+            faults.append(_fault(shown, member_name(name), constraint))
+    return faults
+
+
+def _fault(value: str, member: str, constraint: str) -> str:
+    return (
+        f"Value '{value[:MAX_SHOWN]}' at '{member}' failed to satisfy constraint: "
+        f"Member must {constraint}"
+    )
+
+
+def _invalid(faults: list[str]) -> InvalidRequest:
+    count = "1 validation error" if len(faults) == 1 else f"{len(faults)} validation errors"
+    return InvalidRequest(f"{count} detected: {'; '.join(faults)}")
 
 
 class GatewayInvocation(Invocation):
