@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -32,14 +33,16 @@ def percentile(values: Sequence[float], share: float) -> float:
 class _Caller(asyncio.Protocol):
     """Sends a request, waits for the answer, sends the next."""
 
+    transport: asyncio.WriteTransport
+
     def __init__(self, calls: int) -> None:
         self._left = calls + WARM_UP_CALLS
         self._sent_at = 0.0
         self.latencies_ms: list[float] = []
-        self.done = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[list[float]] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast(asyncio.WriteTransport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
@@ -94,9 +97,10 @@ def call_over_http(request: Request, calls: int) -> list[float]:
     """Return the latencies of calls on one connection, in milliseconds."""
 
     async def run() -> list[float]:
-        parts = urlsplit(request.url)
+        port = urlsplit(request.url).port
+        assert port is not None
         _, caller = await asyncio.get_running_loop().create_connection(
-            lambda: _HttpCaller(http_bytes(request), calls), parts.hostname, parts.port
+            lambda: _HttpCaller(http_bytes(request), calls), "127.0.0.1", port
         )
         return await caller.done
 
@@ -133,6 +137,8 @@ class Steady:
 class _Slot(asyncio.Protocol):
     """A connection with at most one call in flight."""
 
+    transport: asyncio.WriteTransport
+
     def __init__(self, client: "SteadyClient") -> None:
         self._client = client
         self._buffer = b""
@@ -140,7 +146,7 @@ class _Slot(asyncio.Protocol):
         self._sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast(asyncio.WriteTransport, transport)
         self._client.free.append(self)
 
     def send(self, due: float) -> None:

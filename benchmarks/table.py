@@ -27,6 +27,13 @@ class Machine:
     load_before: float
     """Load average over one minute when the run began: what else was running."""
 
+    @property
+    def text(self) -> str:
+        return (
+            f"{self.cores} cores ({self.cpu}), {self.memory_gb} GB, Linux {self.kernel}, load "
+            f"average before the run {self.load_before}"
+        )
+
 
 def this_machine() -> Machine:
     """Describe the machine, now."""
@@ -62,15 +69,15 @@ def page(
         "Written by `make bench`. Compare rows with each other: all numbers are of one machine and "
         "one run.",
         "",
-        f"{machine.at}, {minutes:.0f} minutes. {machine.cores} cores ({machine.cpu}), "
-        f"{machine.memory_gb} GB, Linux {machine.kernel}, load average before the run "
-        f"{machine.load_before}.",
+        f"{machine.at}, {minutes:.0f} minutes. {machine.text}.",
         f"Python {machine.python}, " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".",
         "",
         f"Load rows are medians of {plan.rounds} interleaved rounds of {plan.seconds:g} s by one "
         "thread of wrk on the same machine. *Spread* is the distance of best and worst round, as a "
-        f"share of the median: differences smaller than it are noise. Measurements within "
-        f"{NOISE:.0%} of their target are marked *close*: another run may say the opposite.",
+        "share of the median: differences smaller than it are noise. A ratio is the median of the "
+        "ratios of the single rounds, whose runs are seconds apart. *Close* are targets that some "
+        "rounds met and others missed, and single measurements within "
+        f"{NOISE:.0%}: another run may say the opposite.",
     ]
     if plan.is_quick:
         lines += ["", "**A quick run: too short for conclusions.**"]
@@ -85,14 +92,16 @@ def _checks(checks: Sequence[Check]) -> list[str]:
     lines = [
         f"## Targets: {met} of {len(checks)} met",
         "",
-        "| target | measured | asked for | |",
-        "|---|--:|--:|---|",
+        "| target | measured | rounds | asked for | |",
+        "|---|--:|--:|--:|---|",
     ]
     for check in checks:
         verdict = ("met" if check.is_met else "**missed**") + (", close" if check.is_close else "")
         bound = "≤" if check.at_most else "≥"
+        values = check.rounds
+        rounds = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
         lines.append(
-            f"| {check.what} | {number(check.measured)} {check.unit} "
+            f"| {check.what} | {number(check.value)} {check.unit} | {rounds} "
             f"| {bound} {check.target:g} {check.unit} | {verdict} |"
         )
     return lines

@@ -5,7 +5,7 @@ import re
 from benchmarks import HERE, contenders
 from benchmarks.groups.echo import BODY
 from benchmarks.load import Request
-from benchmarks.results import Bench, Check, Report, ratio
+from benchmarks.results import Bench, Check, Report, ratios
 from server import Server
 
 THROUGH = "user's FastAPI server behind Clary"
@@ -23,13 +23,14 @@ def run(bench: Bench) -> Report:
         )
         through = contenders.invocation(server, "user", BODY, "application/json")
         direct = Request(f"http://127.0.0.1:{_port(server)}/invocations", BODY)
-        requests = {THROUGH: lambda: through, DIRECT: lambda: direct}
-        report.loads += bench.interleave(requests, 64)
-        report.loads += bench.interleave(requests, 1)
+        requests = {THROUGH: through, DIRECT: direct}
+        report.loads += bench.interleave(
+            requests, (THROUGH, 64), (DIRECT, 64), (THROUGH, 1), (DIRECT, 1)
+        )
     report.checks.append(
         Check(
             "user's server behind the gateway, of directly",
-            ratio(report.find(THROUGH), report.find(DIRECT)),
+            ratios(report.find(THROUGH), report.find(DIRECT)),
             0.9,
             "x",
         )

@@ -7,7 +7,7 @@ import time
 from benchmarks import MODELS, contenders
 from benchmarks.load import Request, run_wrk
 from benchmarks.processes import resident_mb
-from benchmarks.results import Bench, Check, Report, ValueRow, best, ratio
+from benchmarks.results import Bench, Check, Report, ValueRow, best, ratios
 
 BODY = bytes(5_000_000)
 TYPE = "application/octet-stream"
@@ -37,14 +37,17 @@ def run(bench: Bench) -> Report:
         upstream = enter(
             contenders.bare_server(directory, "unix", "echo", MODELS / "echo" / "code")
         )
-        requests = {CLARY: lambda: request}
+        requests = {CLARY: request}
         for number, (name, options) in enumerate(NGINX.items()):
             url, _ = enter(contenders.nginx(directory / f"nginx-{number}", upstream, options))
-            to_nginx = Request(url, BODY, {"content-type": TYPE})
-            requests[name] = lambda to_nginx=to_nginx: to_nginx
+            requests[name] = Request(url, BODY, {"content-type": TYPE})
         (gateway,) = server.pids("clary-gateway")
         before = resident_mb(gateway)
-        report.loads += bench.interleave(requests, CONNECTIONS, max(2, bench.plan.seconds))
+        report.loads += bench.interleave(
+            requests,
+            *((name, CONNECTIONS) for name in requests),
+            seconds=max(2, bench.plan.seconds),
+        )
         memory = _watch(gateway, request, 3 if bench.plan.is_quick else 8)
     third = len(memory) // 3
     early, late = max(memory[:third]), max(memory[-third:])
@@ -53,11 +56,17 @@ def run(bench: Bench) -> Report:
         ValueRow("gateway with 16 in flight, first third, peak", early, "MB"),
         ValueRow("gateway with 16 in flight, last third, peak", late, "MB"),
     ]
+    report.notes.append(
+        "nginx stands before `servers/bare.py`, and is compared in the best of its configurations. "
+        "The first samples of the gateway's memory come after all rounds of the comparison."
+    )
     nginx = best([report.find(name, CONNECTIONS) for name in NGINX])
     report.checks += [
-        Check("5 MB: nginx, the best", ratio(report.find(CLARY, CONNECTIONS), nginx), 0.8, "x"),
         Check(
-            "5 MB: gateway's memory at the end, of at the beginning", late / early, 1.1, "x", True
+            "5 MB, of nginx at its best", ratios(report.find(CLARY, CONNECTIONS), nginx), 0.8, "x"
+        ),
+        Check(
+            "5 MB, gateway's memory at the end, of at the beginning", late / early, 1.1, "x", True
         ),
     ]
     return report

@@ -7,6 +7,7 @@ from benchmarks import contenders
 from benchmarks.groups.start import memory
 from benchmarks.latency import percentile
 from benchmarks.results import Bench, Report, ValueRow
+from server import Server
 
 TIMEOUT_S = 300
 
@@ -50,6 +51,7 @@ def run(bench: Bench) -> Report:
         ValueRow("invoke by boto3, median", statistics.median(invoke), "ms", _p99(invoke)),
         ValueRow("stop the server", stopped, "s"),
     ]
+    report.notes.append("Each endpoint has one instance with one worker, and shares its archive.")
     for role, (resident, proportional) in table.items():
         report.values.append(
             ValueRow(
@@ -62,12 +64,12 @@ def run(bench: Bench) -> Report:
     return report
 
 
-def _list(server: contenders.Server) -> list[str]:
+def _list(server: Server) -> list[str]:
     pages = server.sagemaker.get_paginator("list_endpoints").paginate(MaxResults=100)
     return [endpoint["EndpointName"] for page in pages for endpoint in page["Endpoints"]]
 
 
-def _in_service(server: contenders.Server) -> int:
+def _in_service(server: Server) -> int:
     pages = server.sagemaker.get_paginator("list_endpoints").paginate(
         MaxResults=100, StatusEquals="InService"
     )

@@ -3,11 +3,10 @@
 import contextlib
 import json
 from pathlib import Path
-from typing import Any
 
 from benchmarks import contenders
 from benchmarks.load import Request
-from benchmarks.results import Bench, Check, Report, best, ratio
+from benchmarks.results import Bench, Check, Report, best, ratios
 
 ONE = "Clary, 1 worker"
 TWO = "Clary, 2 workers"
@@ -37,21 +36,13 @@ def run(bench: Bench) -> Report:
         for name, style in ((ASYNC, "with_async_def"), (DEF, "with_def")):
             url = enter(contenders.fastapi(directory, style, "digits", model_dir))
             requests[name] = Request(url, body)
-        contestants: Any = {
-            name: (lambda request=request: request) for name, request in requests.items()
-        }
-        report.loads += bench.interleave(contestants, 64)
+        report.loads += bench.interleave(requests, *((name, 64) for name in requests))
     one, two, default = report.find(ONE), report.find(TWO), report.find(DEFAULT)
     report.checks += [
-        Check("scikit-learn: FastAPI `async def`", ratio(one, report.find(ASYNC)), 1.7, "x"),
-        Check("scikit-learn: FastAPI `def`", ratio(one, report.find(DEF)), 2.8, "x"),
-        Check("scikit-learn: 2 workers, of 1", ratio(two, one), 1.4, "x"),
-        Check(
-            "scikit-learn: default worker count, of the best count",
-            ratio(default, best([one, two, default])),
-            0.9,
-            "x",
-        ),
+        Check("scikit-learn, of FastAPI `async def`", ratios(one, report.find(ASYNC)), 1.7, "x"),
+        Check("scikit-learn, of FastAPI `def`", ratios(one, report.find(DEF)), 2.8, "x"),
+        Check("scikit-learn, 2 workers, of 1", ratios(two, one), 1.4, "x"),
+        Check("scikit-learn, default, of the better", ratios(default, best([one, two])), 0.9, "x"),
     ]
     return report
 

@@ -8,6 +8,7 @@ httptools on a uvloop protocol, keep-alive, bodies collected, nothing checked. O
 import asyncio
 import os
 import sys
+from typing import cast
 
 import httptools
 import inference
@@ -17,13 +18,15 @@ model = inference.model_fn(os.environ["MODEL_DIR"])
 
 
 class Connection(asyncio.Protocol):
+    transport: asyncio.WriteTransport
+
     def __init__(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
         self.parts: list[bytes] = []
         self.content_type = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast(asyncio.WriteTransport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
