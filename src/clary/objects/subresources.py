@@ -14,6 +14,7 @@ from clary.aws.fault import Fault
 from clary.objects import buckets
 from clary.objects.attributes import MAX_BUCKET_TAGS, check_tags
 from clary.objects.buckets import check_bucket
+from clary.objects.database import Transaction
 from clary.objects.object_operations import owner_acl
 from clary.objects.service import Call, Handler, Reply, Store
 
@@ -42,6 +43,11 @@ class Document:
 
     member: str = ""
     """Member of the request that holds it; it must be there."""
+
+    header: str = ""
+    """Header that belongs to it, and is told again with it."""
+
+    header_default: str = ""
 
 
 def _xml(root: str, content: str = "") -> str:
@@ -90,6 +96,9 @@ DOCUMENTS = (
         code="NoSuchLifecycleConfiguration",
         message="The lifecycle configuration does not exist",
         member="LifecycleConfiguration",
+        # Terraform waits until it reads this back.
+        header="x-amz-transition-default-minimum-object-size",
+        header_default="all_storage_classes_128K",
     ),
     Document(
         "replication",
@@ -229,20 +238,32 @@ class Subresources:
                     raise Fault(document.code, document.message, 404, fields=fields)
                 stored = document.default.encode()
             kind = "application/json" if document.kind == "policy" else "application/xml"
-            return Reply(headers={"content-type": kind}, document=stored)
+            headers = {"content-type": kind}
+            if document.header:
+                value = buckets.find_document(reader, call.bucket, document.header)
+                headers[document.header] = value.decode() if value else document.header_default
+            return Reply(headers=headers, document=stored)
 
         return get
 
     def _putter(self, document: Document) -> Handler:
         async def put(call: Call) -> Reply:
             _check(document, call)
-            await self._store.database.write(
-                lambda transaction: buckets.put_document(
-                    transaction, call.bucket, document.kind, call.body
-                )
-            )
+            parts = {document.kind: call.body}
+            headers = {}
+            if document.header:
+                value = call.headers.get(document.header, document.header_default)
+                headers[document.header] = value
+                parts[document.header] = value.encode()
+
+            def write(transaction: Transaction) -> None:
+                for kind, content in parts.items():
+                    buckets.put_document(transaction, call.bucket, kind, content)
+
+            await self._store.database.write(write)
             # S3 answers these two so, whatever its model says.
-            return Reply(status=204 if document.kind in ("policy", "tagging") else None)
+            status = 204 if document.kind in ("policy", "tagging") else None
+            return Reply(status=status, headers=headers)
 
         return put
 

@@ -144,6 +144,22 @@ def test_what_is_set_is_found_again(
             getattr(s3, f"get_{name}")(Bucket=bucket)
 
 
+@pytest.mark.parametrize("asked", [None, "all_storage_classes_128K", "varies_by_storage_class"])
+def test_a_lifecycle_tells_the_least_size_of_transitions(
+    s3: Any, bucket: str, asked: str | None
+) -> None:
+    """Terraform waits until it reads back what it has set."""
+    rule = {"ID": "r", "Status": "Enabled", "Filter": {}, "Expiration": {"Days": 3}}
+    more = {"TransitionDefaultMinimumObjectSize": asked} if asked else {}
+    answer = s3.put_bucket_lifecycle_configuration(
+        Bucket=bucket, LifecycleConfiguration={"Rules": [rule]}, **more
+    )
+    expected = asked or "all_storage_classes_128K"
+    assert answer["TransitionDefaultMinimumObjectSize"] == expected
+    found = s3.get_bucket_lifecycle_configuration(Bucket=bucket)
+    assert found["TransitionDefaultMinimumObjectSize"] == expected
+
+
 def test_a_policy_comes_back_to_the_letter(s3: Any, bucket: str) -> None:
     policy = json.dumps({"Version": "2012-10-17", "Statement": []}, indent=3)
     s3.put_bucket_policy(Bucket=bucket, Policy=policy)
