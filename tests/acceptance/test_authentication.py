@@ -495,6 +495,49 @@ def test_a_presigned_url_is_good_for_its_own_request_alone(server, presigner):
     assert server.s3.get_object(Bucket="shelf", Key="a")["Body"].read() == b"1"
 
 
+def test_a_presigned_url_opens_no_other_bucket_by_the_name_of_its_host(server, presigner):
+    """SigV2 signs no host: bucket "a" with key "b/c" must not pass for "b" with "c" at host "a"."""
+    server.s3.create_bucket(Bucket="open-bucket")
+    server.s3.put_object(Bucket="open-bucket", Key="c", Body=b"for all")
+    server.s3.put_object(Bucket="shelf", Key="open-bucket/c", Body=b"secret")
+    params = {"Bucket": "open-bucket", "Key": "c"}
+    target = tail(presigner.generate_presigned_url("get_object", Params=params))
+    assert send(server, "GET", target, b"", {}) == (200, "for all")
+    status, body = send(server, "GET", target, b"", {"Host": f"shelf.localhost:{server.port}"})
+    assert status == 403
+    assert "<Code>SignatureDoesNotMatch</Code>" in body
+
+
+@pytest.mark.parametrize("version", [None, "s3v4"])
+def test_a_presigned_url_may_name_its_bucket_in_the_host(server, version):
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://localhost:{server.port}",
+        region_name="us-east-1",
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        config=Config(signature_version=version, s3={"addressing_style": "virtual"}),
+    )
+    url = client.generate_presigned_url("get_object", Params={"Bucket": "shelf", "Key": "a"})
+    client.close()
+    host = urlsplit(url).netloc
+    assert host == f"shelf.localhost:{server.port}"
+    assert send(server, "GET", tail(url), b"", {"Host": host}) == (200, "1")
+
+
+def test_a_bucket_may_be_called_endpoints(server):
+    s3 = server.s3
+    s3.create_bucket(Bucket="endpoints")
+    s3.put_object(Bucket="endpoints", Key="echo/invocations", Body=b"an object")
+    stored = s3.get_object(Bucket="endpoints", Key="echo/invocations")
+    assert stored["Body"].read() == b"an object"
+    upload = s3.create_multipart_upload(Bucket="endpoints", Key="echo/invocations")
+    s3.abort_multipart_upload(
+        Bucket="endpoints", Key="echo/invocations", UploadId=upload["UploadId"]
+    )
+    assert server.invoke("echo", b"[1]") == b"[1]"
+
+
 def test_a_presigned_url_expires(server, presigner):
     url = presigner.generate_presigned_url(
         "get_object", Params={"Bucket": "shelf", "Key": "a"}, ExpiresIn=1

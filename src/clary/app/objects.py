@@ -18,6 +18,7 @@ async def run_objects(context: Context) -> None:
         account=settings.server.account,
         keys=keys.load,
         auth_is_on=settings.auth_is_on,
+        hosts=settings.server.allowed_hosts,
     )
     serving = asyncio.create_task(serve_unix(app, context.run_dir / "objects.sock"))
     await context.stopping.wait()

@@ -20,6 +20,7 @@ from clary.gateway.http import BodySink, HttpConnection, Request, sweep
 from clary.gateway.runtime import RuntimeApi
 from clary.router.router import Router
 from clary.settings import Settings
+from clary.signing import sigv4
 
 SWEEP_S = 1.0
 
@@ -90,7 +91,7 @@ class FrontDoor:
 
     def handle(self, connection: HttpConnection, request: Request) -> None:
         target = request.target
-        if target.startswith(b"/endpoints/"):
+        if target.startswith(b"/endpoints/") and not is_for_bucket(request):
             self._runtime.handle(connection, request)
         elif target.startswith(b"/_clary/health"):
             self._answer_health(connection)
@@ -98,7 +99,7 @@ class FrontDoor:
             self._forward(connection, request)
 
     def open_body(self, connection: HttpConnection, request: Request) -> BodySink | int:
-        if request.target.startswith(b"/endpoints/"):
+        if request.target.startswith(b"/endpoints/") and not is_for_bucket(request):
             return self._runtime.open_body(connection, request)
         service = find_service(request)
         if service.process != "objects" or "objects" not in self._services:
@@ -177,6 +178,18 @@ class FrontDoor:
                 close=connection.will_close,
             )
         )
+
+
+def is_for_bucket(request: Request) -> bool:
+    """Whether a path that begins as an invocation's does is one in a bucket called "endpoints".
+
+    No invocation has a query or another method than POST, and no POST to S3 comes without a query:
+    those that matter for speed are told by that alone.
+    """
+    if request.method == b"POST" and b"?" not in request.target:
+        return False
+    scope = sigv4.scope_of(request.headers, request.query)
+    return scope is not None and scope.service == "s3"
 
 
 def is_browser_upload(request: Request) -> bool:

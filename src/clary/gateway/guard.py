@@ -15,6 +15,7 @@ from clary.errors import AccessDenied
 from clary.gateway.http import Request
 from clary.settings import LOOPBACK_HOSTS
 from clary.signing import sigv2, sigv4
+from clary.signing.hosts import HostNames
 from clary.signing.keys import AccessKey
 from clary.signing.refusals import Refusal, refuse
 
@@ -27,6 +28,7 @@ class Guard:
     def __init__(self, *, auth_is_on: bool, allowed_hosts: tuple[str, ...]) -> None:
         self.auth_is_on = auth_is_on
         self._allowed = (*LOOPBACK_HOSTS, "*.localhost", *allowed_hosts)
+        self._host_names = HostNames(allowed_hosts)
         self._known_hosts: set[bytes] = set()
         self._keys: Mapping[str, AccessKey] = {}
 
@@ -98,7 +100,9 @@ class Guard:
                 "InvalidSignatureException",
             )
         if sigv2.is_signed(signed):
-            return sigv2.verify(signed, self._keys, now)
+            host = request.headers.get(b"host", b"").decode("latin-1")
+            bucket = (self._host_names.find_bucket(host) or "").encode("latin-1")
+            return sigv2.verify(signed, self._keys, now, bucket_of_host=bucket)
         if scope is None and not sigv4.is_signed(signed):
             text = "Access Denied" if service == "s3" else "Missing Authentication Token"
             raise refuse(Refusal.NO_SIGNATURE, service, text)

@@ -23,7 +23,7 @@ from clary.aws.protocols import PROTOCOLS
 from clary.aws.service_models import ServiceModels
 from clary.aws.validation import find_faults
 from clary.clock import Clock, SystemClock
-from clary.objects.addressing import HostNames, to_path_style
+from clary.objects.addressing import to_path_style
 from clary.objects.bodies import BodyCheck, declared_length
 from clary.objects.bucket_operations import BucketOperations
 from clary.objects.conditions import NotModified
@@ -42,6 +42,7 @@ from clary.objects.object_operations import ObjectOperations
 from clary.objects.post_object import PostObject
 from clary.objects.service import Call, Handler, Reply, Store
 from clary.objects.subresources import Subresources
+from clary.signing.hosts import HostNames
 from clary.signing.keys import AccessKey
 from clary.signing.refusals import UNKNOWN_KEY_TEXT_S3
 
