@@ -28,6 +28,8 @@ INLINE_BYTES = 64 * 1024
 """Up to this size bytes lie in the database: one fsync instead of four."""
 BATCH_BYTES = 1024 * 1024
 """Bytes that a thread hashes, writes or reads at a time."""
+FLUSH_BYTES = 16 * 1024**2
+"""Bytes after which the disk is asked to take what is written."""
 MAX_OBJECT_BYTES = 5 * 1024**3
 """Most bytes in one request: S3's limit for PutObject and UploadPart."""
 
@@ -107,6 +109,7 @@ class Contents:
         """
         sink = _Sink(self.files, check)
         working: asyncio.Future[None] | None = None
+        flushing: asyncio.Future[None] | None = None
         try:
             async for batch in batches:
                 if working is not None:
@@ -116,14 +119,20 @@ class Contents:
                     sink.take(batch)
                 else:
                     working = asyncio.ensure_future(self.run(sink.take, batch))
+                    if sink.unflushed >= FLUSH_BYTES and (flushing is None or flushing.done()):
+                        # The disk works while the client sends: the last fsync has little to do.
+                        flushing = asyncio.ensure_future(self.run(sink.flush))
             if working is not None:
                 await working
                 working = None
+            if flushing is not None:
+                await flushing
             return await self.run(sink.finish) if sink.has_file else sink.finish()
         except BaseException:
-            if working is not None:
+            busy = [future for future in (working, flushing) if future is not None]
+            if busy:
                 # A thread cannot be stopped: its file may only go when it is done with it.
-                await asyncio.wait([working])
+                await asyncio.wait(busy)
             sink.discard()
             raise
 
@@ -163,6 +172,8 @@ class _Sink:
         self._held: list[bytes] = []
         self._size = 0
         self._draft: Draft | None = None
+        self.unflushed = 0
+        """Bytes in the file that the disk has not been asked to take."""
 
     @property
     def has_file(self) -> bool:
@@ -184,6 +195,13 @@ class _Sink:
             self._draft = self._files.create()
             pieces, self._held = self._held, []
         self._draft.write(pieces)
+        self.unflushed += sum(map(len, pieces))
+
+    def flush(self) -> None:
+        """Wait until the disk has what is written so far."""
+        if self._draft is not None:
+            self.unflushed = 0
+            self._draft.flush()
 
     def finish(self) -> NewContent:
         checked = self._check.finish()

@@ -144,6 +144,15 @@ class Draft:
             for start in range(0, len(buffers), _MAX_VECTOR):
                 _write_all(self._descriptor, buffers[start : start + _MAX_VECTOR])
 
+    def flush(self) -> None:
+        """Wait until the disk has what is written so far.
+
+        Raises:
+            Fault: ``InsufficientStorage``.
+        """
+        with telling_full_disk():
+            os.fdatasync(self._descriptor)
+
     def keep(self) -> str:
         """Put the file in its place, durably; return its name.
 

@@ -1,0 +1,86 @@
+"""Both storage clients, held to one contract against a running embedded S3."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clary.errors import NotFound, TransientError
+from clary.objects.client import EmbeddedStorage, ExternalStorage, ObjectInfo, ObjectStorage
+from objects_server import ObjectsServer
+from s3_clients import ACCESS_KEY, SECRET_KEY, s3_client
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectsServer]:
+    with ObjectsServer(tmp_path_factory.mktemp("o")) as running:
+        client = s3_client(running.url)
+        client.create_bucket(Bucket="models")
+        client.close()
+        yield running
+
+
+@pytest.fixture(params=["embedded", "external"])
+def storage(
+    request: pytest.FixtureRequest, server: ObjectsServer, monkeypatch: pytest.MonkeyPatch
+) -> ObjectStorage:
+    if request.param == "embedded":
+        return EmbeddedStorage(server.socket_path)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    return ExternalStorage(server.url, "us-east-1")
+
+
+async def _list(storage: ObjectStorage, bucket: str, prefix: str) -> list[ObjectInfo]:
+    return [found async for found in storage.list(bucket, prefix)]
+
+
+def test_what_is_uploaded_is_found_listed_and_downloaded(
+    storage: ObjectStorage, tmp_path: Path
+) -> None:
+    body = bytes(range(256)) * 12_000
+    (tmp_path / "in").write_bytes(body)
+    told: list[tuple[int, int]] = []
+
+    async def story() -> None:
+        await storage.upload("models", "a b/ü+%.bin", tmp_path / "in")
+        await storage.upload("models", "a b/small", b"x")
+        head = await storage.head("models", "a b/ü+%.bin")
+        assert (head.size, len(head.etag)) == (len(body), 32)
+        listed = await _list(storage, "models", "a b/")
+        assert [found.key for found in listed] == ["a b/small", "a b/ü+%.bin"]
+        info = await storage.download(
+            "models", head.key, tmp_path / "out", on_progress=lambda *now: told.append(now)
+        )
+        assert info == head
+        assert await storage.get("models", "a b/small") == b"x"
+
+    asyncio.run(story())
+    assert (tmp_path / "out").read_bytes() == body
+    assert told[-1] == (len(body), len(body))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_what_is_not_there_is_not_found_and_leaves_no_file(
+    storage: ObjectStorage, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        for call in (
+            storage.head("models", "none"),
+            storage.get("models", "none"),
+            storage.download("models", "none", tmp_path / "out"),
+            storage.upload("no-such-bucket", "k", b""),
+            _list(storage, "no-such-bucket", ""),
+        ):
+            with pytest.raises(NotFound, match="s3://"):
+                await call
+        assert await _list(storage, "models", "none") == []
+
+    asyncio.run(story())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_storage_that_is_away_may_come_back(tmp_path: Path) -> None:
+    with pytest.raises(TransientError):
+        asyncio.run(EmbeddedStorage(tmp_path / "none.sock").head("b", "k"))
