@@ -7,6 +7,7 @@ with the standard library alone. ``ExternalStorage`` is boto3, for the S3 that
 
 import asyncio
 import contextlib
+import errno
 import http.client
 import os
 import socket
@@ -27,6 +28,9 @@ TIMEOUT_S = 60.0
 """Longest silence of the other side."""
 
 _PIECE_BYTES = 1024 * 1024
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
+"""What writing a file meets, and a Unix socket never: ``write`` does not name the file."""
+
 _NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 _NOT_FOUND = frozenset({"NoSuchKey", "NoSuchBucket", "NotFound", "404"})
 _DENIED = frozenset(
@@ -128,7 +132,7 @@ class EmbeddedStorage:
                 raise _error_of(response, bucket, key)
             yield response
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, OSError) and error.filename is not None:
+            if isinstance(error, OSError) and (error.filename or error.errno in _DISK_ERRORS):
                 raise  # a local file, not the connection
             raise TransientError(f"The embedded S3 does not answer: {error}") from error
         finally:
@@ -172,7 +176,8 @@ class EmbeddedStorage:
             info = _info(key, response)
             done = 0
             buffer = memoryview(bytearray(_PIECE_BYTES))
-            with draft.open("wb", buffering=0) as file:
+            # Buffered, for a raw write may take less than it is given, as on a disk that is full.
+            with draft.open("wb") as file:
                 while count := response.readinto(buffer):
                     if stop.is_set():
                         raise TransientError("The transfer was stopped.")
