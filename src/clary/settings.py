@@ -278,8 +278,12 @@ def load_settings(
     if file is not None:
         values = _read_file(file)
         for section, members in values.items():
-            if isinstance(members, dict):
-                sources.update({(section, name): str(file) for name in members})
+            sources["", section] = str(file)
+            if section != "runners" and not isinstance(members, dict):
+                raise ConfigurationError("must be a table", section, str(file))
+            if isinstance(members, dict | list):
+                names = members if isinstance(members, dict) else range(len(members))
+                sources.update({(section, str(name)): str(file) for name in names})
     for variable, (section, name) in _variables().items():
         if variable in environ:
             values.setdefault(section, {})[name] = _parse_text(
@@ -379,25 +383,31 @@ def _build(
     kind: type[T], values: Any, path: tuple[str, ...], sources: Mapping[tuple[str, str], str]
 ) -> T:
     if not isinstance(values, Mapping):
-        raise ConfigurationError("must be a table", ".".join(path))
+        raise ConfigurationError("must be a table", ".".join(path), _source(sources, path))
     hints = typing.get_type_hints(kind)
     unknown = set(values) - set(hints)
     if unknown:
         name = min(unknown)
         known = ", ".join(sorted(hints))
-        source = sources.get((path[-1] if path else "", name))
+        source = _source(sources, (*path, name))
         raise ConfigurationError(
             f"unknown setting; known here: {known}", ".".join((*path, name)), source
         )
     arguments = {}
     for name, value in values.items():
         where = (*path, name)
-        source = sources.get((where[0], where[1])) if len(where) > 1 else None
-        arguments[name] = _convert(hints[name], value, where, sources, source)
+        arguments[name] = _convert(hints[name], value, where, sources, _source(sources, where))
     try:
         return kind(**arguments)
     except TypeError as error:
         raise ConfigurationError(str(error), ".".join(path)) from error
+
+
+def _source(sources: Mapping[tuple[str, str], str], path: tuple[str, ...]) -> str | None:
+    """Return where a value came from: a file, a variable, a flag."""
+    if not path:
+        return None
+    return sources.get((path[0], path[1]) if len(path) > 1 else ("", path[0]))
 
 
 def _convert(

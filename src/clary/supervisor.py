@@ -122,7 +122,7 @@ class Supervisor:
         """
         self._take_lock()
         self._open_listener()
-        self._open_control_socket()
+        self._prepare_run_dir()
         self._become_subreaper()
         self._watch_signals()
         for role in self._plan.roles:
@@ -141,6 +141,8 @@ class Supervisor:
         try:
             self._lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._lock_fd, 0)
+            os.write(self._lock_fd, str(os.getpid()).encode())
         except BlockingIOError:
             owner = path.read_text().strip() or "unknown"
             raise Refusal(
@@ -149,10 +151,9 @@ class Supervisor:
             ) from None
         except OSError as error:
             raise Refusal(
-                f"cannot write in the data directory {self._plan.data_dir}: {error.strerror}"
+                f"cannot write in the data directory {self._plan.data_dir}: {error.strerror}; "
+                "mend its owner, mode or free space, or choose another with --data-dir"
             ) from error
-        os.ftruncate(self._lock_fd, 0)
-        os.write(self._lock_fd, str(os.getpid()).encode())
 
     def _open_listener(self) -> None:
         host, port = self._plan.host, self._plan.port
@@ -174,11 +175,16 @@ class Supervisor:
             raise Refusal(f"cannot listen on {host}:{port}: {reason}") from error
         listener.setblocking(False)
         self._listener = listener
-        facts = {"pid": os.getpid(), "url": self._url(), "life": self._plan.life}
-        target = self._run_dir / "server.json"
-        partial = self._run_dir / "server.json.partial"
-        partial.write_text(json.dumps(facts))
-        partial.replace(target)
+
+    def _prepare_run_dir(self) -> None:
+        try:
+            facts = {"pid": os.getpid(), "url": self._url(), "life": self._plan.life}
+            partial = self._run_dir / "server.json.partial"
+            partial.write_text(json.dumps(facts))
+            partial.replace(self._run_dir / "server.json")
+            self._open_control_socket()
+        except OSError as error:
+            raise Refusal(f"cannot write in {self._run_dir}: {error.strerror}") from error
 
     def _url(self) -> str:
         assert self._listener is not None
@@ -256,7 +262,11 @@ class Supervisor:
             environment["CLARY_LISTEN_FD"] = str(self._listener.fileno())
             pass_fds.append(self._listener.fileno())
         log = os.path.join(self._plan.log_dir, f"{role.name}.log")
-        self._start(role.name, role.argv, environment, None, log, pass_fds, role)
+        try:
+            self._start(role.name, role.argv, environment, None, log, pass_fds, role)
+        except OSError as error:  # no process, descriptor or inode to be had: that may pass
+            self._complain(f"{role.name} cannot be started: {error}; trying again")
+            self._after(RESTART_PAUSES_S[-1], lambda: self._start_role(role))
 
     def spawn(
         self, id: str, argv: list[str], environment: dict[str, str], cwd: str | None, log: str

@@ -138,3 +138,25 @@ def test_sockets_lie_in_the_data_directory_unless_its_path_is_too_long(tmp_path)
 def test_the_reference_lists_every_section():
     names = {name.partition(".")[0] for name, _, _ in settings_reference()}
     assert names == {"server", "gateway", "router", "fleet", "storage", "store", "runners"}
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ("[sever]", "sever"),
+        ("[server]\nprot = 1", "server.prot"),
+        ("[server]\nport = 'many'", "server.port"),
+        ("server = 5", "server"),
+        ("[[server]]", "server"),
+        ("[runners]\nmatch = 'x'", "runners"),
+        ("[[runners]]\nmatch = 'x'\nrunner = 'magic'", "runners.0.runner"),
+        ("[[runners]]\nmatch = 'x'\nrun = 'command'", "runners.0.run"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named_with_the_file(tmp_path, text, setting):
+    file = tmp_path / "clary.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings({"CLARY_SERVER_REGION": "eu-west-1"}, config_file=file)
+    assert refused.value.setting == setting
+    assert refused.value.source == str(file)
