@@ -10,6 +10,13 @@ from pathlib import Path
 
 from benchmarks.results import NOISE, Check, Plan, Report
 
+BUSY = 0.25
+"""Load average per core before a run, from which on the machine was not idle."""
+BUSY_WARNING = (
+    "**The machine was busy with other work when this run began: medians are lower, and rounds "
+    "wider apart, than on an idle one.**"
+)
+
 PAGE = "RESULTS.md"
 FILE = "results.json"
 
@@ -79,6 +86,8 @@ def page(
         "rounds met and others missed, and single measurements within "
         f"{NOISE:.0%}: another run may say the opposite.",
     ]
+    if machine.load_before > BUSY * machine.cores:
+        lines += ["", BUSY_WARNING]
     if plan.is_quick:
         lines += ["", "**A quick run: too short for conclusions.**"]
     lines += ["", *_checks([check for report in reports for check in report.checks])]
