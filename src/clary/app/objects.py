@@ -24,6 +24,7 @@ async def run_objects(context: Context) -> None:
     await context.stopping.wait()
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
+    await asyncio.to_thread(app.close)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ async def serve_unix(app: ASGIApp, path: Path) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
         backlog=4096,
