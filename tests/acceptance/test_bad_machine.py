@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -154,10 +155,10 @@ def test_an_address_of_another_machine_is_told_at_the_start(tmp_path: Path) -> N
     assert "cannot listen on 192.0.2.7" in said
 
 
-@pytest.fixture
-def stopped(tmp_path: Path) -> Server:
-    """A server that ran, holds a model, an object and a key, and was stopped."""
-    with Server(tmp_path) as server:
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of a server that holds a model, an object and a key, and was stopped."""
+    with Server(tmp_path_factory.mktemp("used")) as server:
         server.cli("keys", "create", "--data-dir", str(server.data_dir))
         server.s3.create_bucket(Bucket="kept")
         server.s3.put_object(Bucket="kept", Key="a", Body=b"1")
@@ -166,6 +167,14 @@ def stopped(tmp_path: Path) -> Server:
     for path in server.data_dir.rglob("*.sqlite"):  # all of it in the file itself
         with contextlib.closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return server.data_dir
+
+
+@pytest.fixture
+def stopped(used: Path, tmp_path: Path) -> Server:
+    """A server, not yet started, on a copy of that directory."""
+    server = Server(tmp_path)
+    shutil.copytree(used, server.data_dir, ignore=shutil.ignore_patterns("run"))
     return server
 
 
