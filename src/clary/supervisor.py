@@ -346,7 +346,9 @@ class Supervisor:
         self._after(pause, lambda: self._start_role(role))
 
     def _complain(self, message: str) -> None:
-        print(f"clary: {message}", file=sys.stderr, flush=True)  # noqa: T201
+        # Nobody reads any more, or the disk of the file is full: no reason to end the server.
+        with contextlib.suppress(OSError):
+            print(f"clary: {message}", file=sys.stderr, flush=True)  # noqa: T201
 
     # Requests of control ------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -317,6 +318,8 @@ def test_a_disk_that_fills_up_fails_the_calls_that_need_it_and_no_other(small_di
         server.sagemaker.create_model(ModelName="kept", PrimaryContainer={"Image": IMAGE})
         ballast = fill(small_disk)
 
+        # The first call of all comes when there is no byte left.
+        assert server.invoke("echo", b"first") == b"first"
         # What writes says that there is no room, and changes nothing.
         for body in (b"2" * 20_000, b"2" * 2 * MEBIBYTE):
             with pytest.raises(ClientError) as refused:
@@ -333,6 +336,15 @@ def test_a_disk_that_fills_up_fails_the_calls_that_need_it_and_no_other(small_di
         assert server.s3.get_object(Bucket="models", Key="kept")["Body"].read() == b"1" * 10_000
         models = server.sagemaker.list_models(MaxResults=100)["Models"]
         assert len(models) == 2 + made
+
+        # Processes that die come back, and take over what is there.
+        for role in ("clary-gateway", "clary-objects", "clary-control"):
+            (killed,) = server.pids(role)
+            os.kill(killed, signal.SIGKILL)
+            wait_for(lambda: server.health() == 200, what="health")
+            wait_for(lambda: server.pids(role) not in ([], [killed]), what=role)  # noqa: B023
+            assert server.invoke("echo", b"still") == b"still"
+        assert len(server.sagemaker.list_models(MaxResults=100)["Models"]) == len(models)
 
         # Some room, but not for unpacking.
         os.truncate(ballast, max(ballast.stat().st_size - 2 * MEBIBYTE, 0))

@@ -165,9 +165,15 @@ class Host:
                 if read_page(self._files(action.key).status) is not None:
                     self._kill(action.key, signal.SIGUSR2)
             elif isinstance(action, Note):
-                os.write(self._log, f"{HOST_PREFIX}{action.text}\n".encode())
+                self._note(action.text)
             else:
                 self._has_left = True
+
+    def _note(self, text: str) -> None:
+        try:
+            os.write(self._log, f"{HOST_PREFIX}{text}\n".encode())
+        except OSError:
+            pass  # the disk is full: the workers matter more than what is said of them
 
     def _start(self, key: Key) -> None:
         container = self._spec.containers[key[0]]

@@ -30,7 +30,9 @@ def create_page(path: str) -> memoryview:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.ftruncate(descriptor, SIZE)
+        # Written and not only made longer: with its space taken now, a full disk cannot end the
+        # worker by SIGBUS in its first call.
+        os.write(descriptor, bytes(SIZE))
         return memoryview(mmap.mmap(descriptor, SIZE)).cast("Q")
     finally:
         os.close(descriptor)
