@@ -67,8 +67,9 @@ STREAM = 2
 """On REPLY: the parts are yielded by the handler one by one; pass each on at once. On INVOKE: the
 client asked for a response stream."""
 
-MAX_BODY_PART = 256 * 1024
-"""Most bytes of body in one frame. Larger frames are a protocol error."""
+MAX_BODY_PART = 120 * 1024
+"""Most bytes of body in one frame. Larger frames are a protocol error. Two of them fit into what
+uvloop reads at once (256,000 bytes)."""
 MAX_META = 64 * 1024
 """Most bytes of meta in one frame. Larger frames are a protocol error."""
 REPLY_WINDOW = 1024 * 1024
@@ -119,9 +120,31 @@ class FrameDecoder:
         Raises:
             ProtocolError: A length is over the limits above.
         """
-        if self._rest:
-            data = self._rest + data
         frames: List[Frame] = []
+        rest = self._rest
+        if rest:
+            # Complete the one frame that was cut, and copy no more than it.
+            if len(rest) < 20:
+                rest += data[: 20 - len(rest)]
+                data = data[len(rest) - len(self._rest) :]
+                if len(rest) < 20:
+                    self._rest = rest
+                    return frames
+            _, _, _, _, _, meta_length, body_length = HEAD.unpack_from(rest)
+            _check_lengths(meta_length, body_length)
+            missing = 20 + meta_length + body_length - len(rest)
+            if missing > len(data):
+                self._rest = rest + data
+                return frames
+            self._cut(rest + data[:missing], frames)
+            data = data[missing:] if missing else data
+        end = self._cut(data, frames)
+        self._rest = data[end:] if end else data
+        return frames
+
+    @staticmethod
+    def _cut(data: bytes, frames: List[Frame]) -> int:
+        """Append the whole frames at the start of ``data``; return where they end."""
         position = 0
         length = len(data)
         unpack = HEAD.unpack_from
@@ -130,7 +153,7 @@ class FrameDecoder:
                 data, position
             )
             if body_length > MAX_BODY_PART or meta_length > MAX_META:
-                raise ProtocolError(f"frame of kind {kind}: {meta_length} + {body_length} bytes")
+                _check_lengths(meta_length, body_length)
             meta_start = position + 20
             body_start = meta_start + meta_length
             end = body_start + body_length
@@ -148,8 +171,12 @@ class FrameDecoder:
                 )
             )
             position = end
-        self._rest = data[position:] if position else data
-        return frames
+        return position
+
+
+def _check_lengths(meta_length: int, body_length: int) -> None:
+    if body_length > MAX_BODY_PART or meta_length > MAX_META:
+        raise ProtocolError(f"a frame of {meta_length} + {body_length} bytes is too large")
 
 
 class MetaCache:

@@ -1,15 +1,20 @@
 """The objects process: the embedded S3."""
 
 import asyncio
+import os
 
 from clary.app.keys import ServerKeys
 from clary.app.role import Context, run_role
 from clary.app.serving import serve_unix
 from clary.objects.server import build_objects_app
 
+NICENESS = 10
+
 
 async def run_objects(context: Context) -> None:
     """Serve S3 until told to stop."""
+    # Hashing an upload takes all of a core for seconds; invocations go first.
+    os.nice(NICENESS)
     settings = context.settings
     keys = ServerKeys(settings.data_dir, context.run_dir)
     app = build_objects_app(

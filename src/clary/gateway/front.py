@@ -68,6 +68,7 @@ class FrontDoor:
 
     def _sweep(self) -> None:
         self._clockwork.tick()
+        self._guard.tick()
         sweep(self.connections, self._settings.gateway)
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 

@@ -278,7 +278,16 @@ class HttpConnection(asyncio.Protocol):
     def _begin(self, request: Request) -> None:
         self._current = request
         self.phase = BUSY
-        self._front.handle(self, request)
+        try:
+            self._front.handle(self, request)
+        except Exception:  # the outermost edge: whatever happened, the client gets an answer
+            logger.exception("a request was not handled")
+            if self._current is request and self._transport is not None:
+                self._close_after = True
+                self._transport.write(
+                    self._front.refuse(self, 500, "The server failed to handle the request.")
+                )
+                self._transport.close()
 
     # asyncio.Protocol ---------------------------------------------------------------------
 

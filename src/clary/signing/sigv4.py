@@ -217,10 +217,7 @@ def _compare(
 ) -> None:
     """Raise AccessDenied unless the signature fits one canonical form of the request."""
     headers = request.headers
-    lines = [
-        b"%s:%s" % (name, b" ".join(headers.get(name, b"").split()))
-        for name in credential.header_names
-    ]
+    lines = [name + b":" + _folded(headers.get(name, b"")) for name in credential.header_names]
     rest = b"%s\n\n%s\n%s" % (b"\n".join(lines), credential.signed_headers, payload)
     signing_key = _derive_key(key.secret, credential.scope_bytes)
     service = credential.scope.service
@@ -231,6 +228,13 @@ def _compare(
             if hmac.compare_digest(expected, given):
                 return
     raise refuse_mismatch(service)
+
+
+def _folded(value: bytes) -> bytes:
+    """Return a header's value with each run of blanks as one space."""
+    if b"  " in value or b"\t" in value:
+        return b" ".join(value.split())
+    return value.strip()
 
 
 def _check_signed_headers(credential: Credential, headers: Mapping[bytes, bytes]) -> None:

@@ -6,7 +6,16 @@ client fills neither the router's memory nor this worker's socket.
 
 from typing import List, Optional, Union
 
-from clary.messages import HEAD, MAX_BODY_PART, MORE, PART, REPLY, REPLY_WINDOW
+from clary.messages import (
+    HEAD,
+    MAX_BODY_PART,
+    MORE,
+    PART,
+    REPLY,
+    REPLY_WINDOW,
+    decode_meta,
+    encode_meta,
+)
 from clary.worker.handlers.base import Reply
 
 
@@ -18,7 +27,9 @@ class LargeReply:
 
     def __init__(self, request_id: int, took_us: int, reply: Reply) -> None:
         self.request_id = request_id
-        self._status, self._meta, body = reply
+        self._status, meta, body = reply
+        # The router sees the first part only: with the length it can announce the whole.
+        self._meta = encode_meta({**decode_meta(meta), "content-length": str(len(body))})
         self._body = memoryview(body)
         self._took_us = took_us
         self._position = 0

@@ -101,7 +101,9 @@ def test_bodies_of_all_sizes_come_back_as_they_were_sent(gateway, size):
 @pytest.mark.parametrize("size", [262144, 262145, 3_000_000])
 def test_replies_of_all_sizes_arrive_whole(gateway, size):
     with gateway.connect() as client:
-        assert client.invoke("echo", str(size).encode(), "test/large")[2] == b"x" * size
+        _, headers, body = client.invoke("echo", str(size).encode(), "test/large")
+        assert body == b"x" * size
+        assert headers["content-length"] == str(size)
 
 
 def test_health_says_what_is_there(gateway):
@@ -244,6 +246,19 @@ def test_only_our_own_hosts_and_pages_get_in(gateway, headers, is_taken):
         client.send(f"POST {INVOKE} HTTP/1.1\r\n{lines}Content-Length: 1\r\n\r\nx".encode())
         status, _, _ = client.read()
     assert status == (200 if is_taken else 403)
+
+
+def test_a_failure_of_the_server_itself_is_answered_and_said_in_the_log(
+    make_gateway, echo_worker, caplog
+):
+    gateway = make_gateway()
+    gateway.route("echo", echo_worker.address)
+    gateway.front.handle = None  # any failure: calling this raises TypeError
+    with gateway.connect() as client:
+        client.post(INVOKE, b"x")
+        assert client.read()[0] == 500
+        assert client.is_closed()
+    assert "a request was not handled" in caplog.text
 
 
 def test_the_server_is_no_proxy(gateway):

@@ -192,9 +192,9 @@ def test_instances_share_the_load(make_gateway, make_worker):
     gateway = make_gateway()
     gateway.route("echo", make_worker().address, make_worker().address)
     started = time.monotonic()
-    waits = [in_background(lambda: invoke(gateway, "echo", b"0.5", SLEEP)) for _ in range(2)]
+    waits = [in_background(lambda: invoke(gateway, "echo", b"1", SLEEP)) for _ in range(2)]
     assert all(wait()[0] == 200 for wait in waits)
-    assert time.monotonic() - started < 0.95
+    assert time.monotonic() - started < 1.9
 
 
 def test_a_slow_reader_does_not_hold_up_its_neighbours(make_gateway, make_worker):
