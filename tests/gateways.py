@@ -262,8 +262,13 @@ class Client:
             raise EOFError
         self.buffer += data
 
-    def read(self):
-        """Return (status, headers, body) of the next response."""
+    def stream(self, endpoint, body=b"", content_type="x/y", headers=()):
+        """Ask for a response stream, without reading it."""
+        path = f"/endpoints/{endpoint}/invocations-response-stream"
+        self.post(path, body, [("Content-Type", content_type), *headers])
+
+    def read_head(self):
+        """Return (status, headers) of the next response."""
         while b"\r\n\r\n" not in self.buffer:
             self._fill()
         head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
@@ -272,30 +277,40 @@ class Client:
         for line in lines:
             name, _, value = line.partition(": ")
             headers[name.lower()] = value
-        status = int(status_line.split()[1])
+        return int(status_line.split()[1]), headers
+
+    def read(self):
+        """Return (status, headers, body) of the next response."""
+        status, headers = self.read_head()
         if status == 100:
             return status, headers, b""
         if headers.get("transfer-encoding") == "chunked":
-            return status, headers, self._read_chunks()
+            return status, headers, b"".join(iter(self.read_chunk, b""))
         length = int(headers["content-length"])
         while len(self.buffer) < length:
             self._fill()
         body, self.buffer = self.buffer[:length], self.buffer[length:]
         return status, headers, body
 
-    def _read_chunks(self):
-        body = b""
+    def read_chunk(self):
+        """Return the next chunk of a body; the last one is empty."""
+        while b"\r\n" not in self.buffer:
+            self._fill()
+        size, _, self.buffer = self.buffer.partition(b"\r\n")
+        length = int(size, 16)
+        while len(self.buffer) < length + 2:
+            self._fill()
+        chunk, self.buffer = self.buffer[:length], self.buffer[length + 2 :]
+        return chunk
+
+    def read_to_end(self):
+        """Return all bytes until the server closes the connection."""
         while True:
-            while b"\r\n" not in self.buffer:
+            try:
                 self._fill()
-            size, _, self.buffer = self.buffer.partition(b"\r\n")
-            wanted = int(size, 16) + 2
-            while len(self.buffer) < wanted:
-                self._fill()
-            body += self.buffer[: wanted - 2]
-            self.buffer = self.buffer[wanted:]
-            if wanted == 2:
-                return body
+            except EOFError:
+                data, self.buffer = self.buffer, b""
+                return data
 
     def is_closed(self, timeout_s=10.0):
         """Whether the server closes the connection; what it said before that is passed over."""

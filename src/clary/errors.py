@@ -86,6 +86,10 @@ class WorkerLost(InvocationError):
     """The process ended under the invocation."""
 
 
+class PlatformFault(InvocationError):
+    """This server itself failed, neither the caller nor the model."""
+
+
 class LoopError(Error):
     """Raised by actions, read by control loops."""
 

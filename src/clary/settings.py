@@ -95,6 +95,17 @@ class RouterSettings:
     invocation_timeout_s: float = 60.0
     """Time for one real-time invocation, in seconds (container.md 3)."""
 
+    stream_timeout_s: float = 480.0
+    """Time for one response stream from request to last part, in seconds (container.md 5)."""
+
+    stream_idle_timeout_s: float = 480.0
+    """Longest pause of a model between two parts of a response stream, in seconds. AWS limits
+    only the whole stream."""
+
+    client_stall_timeout_s: float = 60.0
+    """How long a client may leave a response stream unread while its buffers are full, in
+    seconds, before its connection is closed."""
+
     instance_wait_s: float = 10.0
     """How long an invocation waits for a first instance of an InService endpoint, in seconds."""
 

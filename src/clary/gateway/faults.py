@@ -13,6 +13,7 @@ from clary.errors import (
     InvocationError,
     InvocationTimeout,
     Overloaded,
+    PlatformFault,
     WorkerLost,
 )
 
@@ -183,6 +184,8 @@ class ModelErrors:
             )
         if isinstance(error, Overloaded):
             return runtime_fault("ServiceUnavailable", error.message, 503, request_id, close=close)
+        if isinstance(error, PlatformFault):
+            return runtime_fault("InternalFailure", error.message, 500, request_id, close=close)
         return runtime_fault(
             "ValidationError", self.not_found(endpoint), 400, request_id, close=close
         )

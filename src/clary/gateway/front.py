@@ -18,6 +18,7 @@ from clary.gateway.forwarding import Forwarder, Service, Target, find_service
 from clary.gateway.guard import Guard
 from clary.gateway.http import BodySink, HttpConnection, Request, sweep
 from clary.gateway.runtime import RuntimeApi
+from clary.gateway.streaming import StreamInvocation
 from clary.router.router import Router
 from clary.settings import Settings
 from clary.signing import sigv4
@@ -83,6 +84,10 @@ class FrontDoor:
             connection.stop()
         while self.connections and time.monotonic() < deadline:  # noqa: ASYNC110 - they end one by one
             await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            if isinstance(connection.responder, StreamInvocation):
+                connection.responder.on_stop()
+        await asyncio.sleep(0)  # for the last words of streams
         for connection in list(self.connections):
             connection.abort()
         if self._sweeper is not None:

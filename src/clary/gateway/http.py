@@ -25,6 +25,8 @@ EARLY_BODY_BYTES = 64 * 1024
 
 MAX_DISCARDED_BYTES = 32 * 1024 * 1024
 WRITE_HIGH_WATER = 512 * 1024
+MAX_COPIED = 16 * 1024
+"""Pieces shorter than this are copied into their chunk; longer ones are written beside it."""
 
 IDLE, HEAD, BODY, BUSY = range(4)
 """Phases of a connection, for time-outs: between requests, in a head, in a body, in work."""
@@ -190,12 +192,14 @@ class HttpConnection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Send a piece of the body."""
         if self._transport is not None and data:
-            if self._is_chunked_reply:
+            if not self._is_chunked_reply:
+                self._transport.write(data)
+            elif len(data) < MAX_COPIED:
+                self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            else:
                 self._transport.write(b"%x\r\n" % len(data))
                 self._transport.write(data)
                 self._transport.write(b"\r\n")
-            else:
-                self._transport.write(data)
 
     def end(self) -> None:
         """The body is whole."""
@@ -227,6 +231,18 @@ class HttpConnection(asyncio.Protocol):
         """Break the connection: the client must not take what it got for a whole response."""
         if self._transport is not None:
             self._transport.abort()
+
+    def break_off(self) -> None:
+        """Stop within a body so that the client sees that it is not whole.
+
+        What was sent still arrives, and then the announced length or the last chunk is missing.
+        HTTP/1.0 announces neither, and who does not read would keep the connection for ever:
+        these are cut off.
+        """
+        if self._is_full or (self.is_http_1_0 and not self._is_chunked_reply):
+            self.abort()
+        else:
+            self.close()
 
     def close(self) -> None:
         """Close once everything is sent."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
-from clary.errors import InvocationTimeout, WorkerLost
+from clary.errors import InvocationError, InvocationTimeout, PlatformFault, WorkerLost
 from clary.messages import (
     BODY,
     CANCEL,
@@ -21,8 +21,10 @@ from clary.messages import (
     MAX_BODY_PART,
     MORE,
     PART,
+    PING,
     PROTOCOL_VERSION,
     REPLY,
+    STREAM,
     FrameDecoder,
     ProtocolError,
     parse_address,
@@ -63,6 +65,8 @@ class FrameChannel(asyncio.Protocol):
         self._blocked: list[Invocation] = []
         self._is_full = False
         self._is_closing = False
+        self._fault: PlatformFault | None = None
+        """Why this side broke the connection."""
         self._connecting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -104,8 +108,10 @@ class FrameChannel(asyncio.Protocol):
         body = invocation.body
         time_left_ms = max(int((invocation.deadline - now) * 1000), 1)
         length = len(body)
+        flags = MORE if invocation.is_streamed else 0
+        if invocation.wants_stream:
+            flags |= STREAM
         if length <= MAX_BODY_PART:
-            flags = MORE if invocation.is_streamed else 0
             self._write_soon(
                 HEAD.pack(INVOKE, flags, 0, request_id, time_left_ms, len(meta), length)
                 + meta
@@ -113,7 +119,8 @@ class FrameChannel(asyncio.Protocol):
             )
             return
         self._flush()
-        transport.write(HEAD.pack(INVOKE, MORE, 0, request_id, time_left_ms, len(meta), 0) + meta)
+        flags |= MORE
+        transport.write(HEAD.pack(INVOKE, flags, 0, request_id, time_left_ms, len(meta), 0) + meta)
         self._write_parts(transport, request_id, body, invocation.is_streamed)
 
     def _write_soon(self, frame: bytes) -> None:
@@ -168,10 +175,12 @@ class FrameChannel(asyncio.Protocol):
         late = [i for i in self._pending.values() if i.deadline <= now]
         for invocation in late:
             self.cancel(invocation)
-            if self.concurrency == 1:
+            if self.concurrency == 1 and not invocation.is_answering:
                 # What does one thing at a time and is late may hang. Send it nothing more until
-                # it gives a sign of life; its host replaces it if it gives none.
+                # it gives a sign of life, if only the PONG, for what was cancelled gets no reply.
+                # Its host replaces it if it gives none.
                 self.is_ready = False
+                self._write_soon(HEAD.pack(PING, 0, 0, 0, 0, 0, 0))
             invocation.on_failure(InvocationTimeout())
 
     def close(self) -> None:
@@ -194,8 +203,9 @@ class FrameChannel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             frames = self._decoder.feed(data)
-        except ProtocolError:
+        except ProtocolError as error:
             assert self._transport is not None
+            self._fault = PlatformFault(f"The model's worker broke the protocol: {error}")
             self._transport.abort()
             return
         if not self.is_ready and not self._is_closing and frames:
@@ -212,7 +222,11 @@ class FrameChannel(asyncio.Protocol):
                     invocation = pending.pop(request_id, None)
                     if invocation is not None:
                         self.outstanding -= 1
-                if invocation is not None:
+                if flags & STREAM:
+                    # The handler has only begun, so that there is no time to count.
+                    if invocation is not None:
+                        invocation.on_reply(status, meta, body, flags & MORE != 0)
+                elif invocation is not None:
                     if invocation.counters is not None:
                         invocation.counters.handler_us += number
                     self.mean_handler_s += (number / 1e6 - self.mean_handler_s) * AVERAGE_WEIGHT
@@ -255,7 +269,10 @@ class FrameChannel(asyncio.Protocol):
         pending, self._pending = self._pending, {}
         blocked, self._blocked = self._blocked, []
         self.outstanding = 0
-        error = WorkerLost("The process of the model ended while it worked on the request.")
+        error: InvocationError = self._fault or WorkerLost(
+            "The process of the model ended while it worked on the request."
+        )
+        self._fault = None
         started = 0
         for invocation in pending.values():
             # Streamed bodies arrive, and long replies leave, out of the order of the queue: they

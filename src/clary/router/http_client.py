@@ -66,6 +66,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._keep_alive = True
+        self._ends_at_eof = False
         self.is_full = False
         self.idle_since = 0.0
 
@@ -78,6 +79,7 @@ class HttpConnection(asyncio.Protocol):
         self._exchange = exchange
         self._parser = httptools.HttpResponseParser(self)
         self._headers = []
+        self._ends_at_eof = False
         exchange.connection = self
         exchange.on_connected()
 
@@ -135,7 +137,11 @@ class HttpConnection(asyncio.Protocol):
         exchange = self._exchange
         self._exchange = None
         self._pool.lost(self)
-        if exchange is not None:
+        if exchange is None:
+            return
+        if self._ends_at_eof and exc is None:
+            exchange.on_end()
+        else:
             exchange.on_error(exc or ConnectionResetError("the server closed the connection"))
 
     def pause_writing(self) -> None:
@@ -166,6 +172,9 @@ class HttpConnection(asyncio.Protocol):
             self._headers = []
             return
         self._keep_alive = parser.should_keep_alive()
+        self._ends_at_eof = not any(
+            name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._headers
+        )
         exchange.on_response(status, self._headers)
         if exchange.is_head and self._exchange is exchange:
             self._finish()

@@ -74,6 +74,7 @@ class Invocation:
         "sent_at",
         "target_variant",
         "variant",
+        "wants_stream",
     )
 
     def __init__(self, endpoint: str, meta: bytes, body: bytes, deadline: float) -> None:
@@ -85,6 +86,8 @@ class Invocation:
         """Latest moment for the whole answer, in seconds on the monotonic clock."""
         self.is_streamed = False
         """Whether the body is sent as it arrives, so that it could not be sent a second time."""
+        self.wants_stream = False
+        """Whether the client asked for a response stream, not for one answer."""
         self.is_answering = False
         """Whether the handler has answered, and only the body of its answer is on the way."""
         self.body_length = len(body)

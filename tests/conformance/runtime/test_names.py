@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from botocore.eventstream import EventStreamBuffer
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
-from clary.gateway import faults, runtime
+from clary.gateway import event_stream, faults, operations, replies, streaming
 
 
 @pytest.fixture(scope="module")
@@ -23,37 +24,76 @@ def headers_of(shape):
     }
 
 
+INVOKING = pytest.mark.parametrize(
+    "operation", operations.OPERATIONS.values(), ids=lambda o: o.name
+)
+
+
 def test_the_paths_are_those_of_the_model(model):
-    for action, operation in runtime.OPERATIONS.items():
+    built = {action: operation.name for action, operation in operations.OPERATIONS.items()}
+    for action, operation in {**built, **operations.NOT_BUILT}.items():
         uri = model.operation_model(operation).http["requestUri"]
         assert uri == f"/endpoints/{{EndpointName}}/{action.decode()}"
 
 
-def test_every_request_header_of_invoke_endpoint_is_forwarded_or_refused(model):
-    known = {name.decode() for name in (*runtime.FORWARDED, *runtime.REFUSED)}
-    expected = headers_of(model.operation_model("InvokeEndpoint").input_shape)
-    assert known == set(expected)
+@INVOKING
+def test_every_request_header_is_forwarded_or_refused(model, operation):
+    known = {name.decode() for name in (*operation.forwarded, *operation.refused)}
+    assert known == set(headers_of(model.operation_model(operation.name).input_shape))
 
 
-def test_header_names_in_messages_are_those_of_the_members(model):
-    for header, member in headers_of(model.operation_model("InvokeEndpoint").input_shape).items():
+@INVOKING
+def test_header_names_in_messages_are_those_of_the_members(model, operation):
+    for header, member in headers_of(model.operation_model(operation.name).input_shape).items():
         expected = member[0].lower() + member[1:]
         if header.startswith("x-amzn-sagemaker-"):
-            assert runtime.member_name(header.encode()).lower().startswith(expected[:6].lower())
+            ours = operations.member_name(header.encode())
+            assert ours.lower().startswith(expected[:6].lower())
         else:
-            assert runtime.member_name(header.encode()) == expected
+            assert operations.member_name(header.encode()) == expected
+
+
+@INVOKING
+def test_what_becomes_the_containers_accept_is_the_member_of_that_name(model, operation):
+    headers = headers_of(model.operation_model(operation.name).input_shape)
+    assert headers[operation.accept.decode()] == "Accept"
 
 
 def test_every_reply_header_is_of_the_model(model):
     expected = headers_of(model.operation_model("InvokeEndpoint").output_shape)
-    ours = {name.decode() for name in runtime.RETURNED.values()}
+    ours = {name.decode() for name in replies.RETURNED.values()}
     assert ours | {"content-type", "x-amzn-invoked-production-variant"} == set(expected)
+
+
+def test_every_reply_header_of_a_stream_is_of_the_model(model):
+    expected = headers_of(model.operation_model(operations.STREAM.name).output_shape)
+    ours = {name.decode() for name in replies.RETURNED_BY_STREAMS.values()}
+    assert ours | {
+        replies.STREAM_CONTENT_TYPE.decode(),
+        "x-amzn-invoked-production-variant",
+    } == set(expected)
+
+
+def test_every_event_of_a_stream_is_of_the_model(model):
+    events = model.operation_model(operations.STREAM.name).get_event_stream_output()
+    buffer = EventStreamBuffer()
+    buffer.add_data(event_stream.encode_payload_part(b"bytes"))
+    buffer.add_data(streaming.model_stream_error("StreamBroken", "why"))
+    buffer.add_data(streaming.internal_stream_failure("why"))
+    part, broken, failed = buffer
+    assert (
+        events.members[part.headers[":event-type"]].members["Bytes"].serialization["eventpayload"]
+    )
+    for message in (broken, failed):
+        shape = events.members[message.headers[":exception-type"]]
+        assert set(json.loads(message.payload)) == set(shape.members)
 
 
 @pytest.mark.parametrize(
     ("code", "status"),
     [
         ("ModelError", 424),
+        ("InternalFailure", 500),
         ("ServiceUnavailable", 503),
         ("ValidationError", 400),
     ],

@@ -5,7 +5,13 @@ from botocore.eventstream import EventStreamBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clary.aws.event_stream import MAX_PAYLOAD, encode_event, encode_exception, encode_message
+from clary.gateway.event_stream import (
+    MAX_PAYLOAD,
+    encode_event,
+    encode_exception,
+    encode_message,
+    encode_payload_part,
+)
 
 HEADERS = st.dictionaries(
     st.text(min_size=1, max_size=20), st.text(max_size=20) | st.binary(max_size=20)
@@ -34,6 +40,14 @@ def test_events_and_exceptions_name_their_types() -> None:
     assert exception.to_response_dict()["status_code"] == 400
 
 
+@given(st.binary(max_size=300))
+def test_the_quick_way_to_a_payload_part_gives_the_same_bytes(payload: bytes) -> None:
+    expected = encode_event("PayloadPart", payload, "application/octet-stream")
+    assert encode_payload_part(payload) == expected
+
+
 def test_a_payload_over_the_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="more than one event"):
         encode_message({}, bytes(MAX_PAYLOAD + 1))
+    with pytest.raises(ValueError, match="more than one event"):
+        encode_payload_part(bytes(MAX_PAYLOAD + 1))

@@ -8,6 +8,7 @@
     +--------------+----------------+-------------+---------+---------+-------------+
 """
 
+import functools
 import struct
 import zlib
 from collections.abc import Mapping
@@ -18,6 +19,10 @@ MAX_PAYLOAD = 16 * 1024 * 1024
 
 _BYTES = 6
 _STRING = 7
+_U32 = struct.Struct("!I")
+_PRELUDE = struct.Struct("!II")
+_OVERHEAD = 16
+"""Bytes of a message beside headers and payload."""
 
 
 def encode_message(headers: Mapping[str, str | bytes], payload: bytes) -> bytes:
@@ -30,20 +35,24 @@ def encode_message(headers: Mapping[str, str | bytes], payload: bytes) -> bytes:
     Raises:
         ValueError: The payload is too long.
     """
-    if len(payload) > MAX_PAYLOAD:
-        raise ValueError(f"{len(payload)} bytes are more than one event can hold")
     block = b"".join(_encode_header(name, value) for name, value in headers.items())
-    prelude = struct.pack("!II", 16 + len(block) + len(payload), len(block))
-    head = prelude + struct.pack("!I", zlib.crc32(prelude)) + block
-    return head + payload + struct.pack("!I", zlib.crc32(payload, zlib.crc32(head)))
+    head, crc = _encode_head(block, len(payload))
+    return head + payload + _U32.pack(zlib.crc32(payload, crc))
 
 
 def encode_event(event_type: str, payload: bytes, content_type: str) -> bytes:
     """Return an event of a modelled type, such as ``PayloadPart``."""
-    return encode_message(
-        {":event-type": event_type, ":content-type": content_type, ":message-type": "event"},
-        payload,
-    )
+    return encode_message(_event_headers(event_type, content_type), payload)
+
+
+def encode_payload_part(payload: bytes) -> bytes:
+    """Return the event that carries a piece of a model's reply.
+
+    What ``encode_event`` returns, in a fraction of its time: streams of tokens are thousands of
+    these, of few lengths.
+    """
+    head, crc = _payload_part_head(len(payload))
+    return b"%b%b%b" % (head, payload, _U32.pack(zlib.crc32(payload, crc)))
 
 
 def encode_exception(exception_type: str, payload: bytes, content_type: str) -> bytes:
@@ -58,7 +67,31 @@ def encode_exception(exception_type: str, payload: bytes, content_type: str) -> 
     )
 
 
+def _event_headers(event_type: str, content_type: str) -> dict[str, str | bytes]:
+    return {":event-type": event_type, ":content-type": content_type, ":message-type": "event"}
+
+
 def _encode_header(name: str, value: str | bytes) -> bytes:
     kind, data = (_STRING, value.encode()) if isinstance(value, str) else (_BYTES, value)
     label = name.encode()
     return struct.pack("!B", len(label)) + label + struct.pack("!BH", kind, len(data)) + data
+
+
+def _encode_head(block: bytes, payload_length: int) -> tuple[bytes, int]:
+    """Return all that comes before the payload, and its checksum, for the payload to continue."""
+    if payload_length > MAX_PAYLOAD:
+        raise ValueError(f"{payload_length} bytes are more than one event can hold")
+    prelude = _PRELUDE.pack(_OVERHEAD + len(block) + payload_length, len(block))
+    head = prelude + _U32.pack(zlib.crc32(prelude)) + block
+    return head, zlib.crc32(head)
+
+
+_PAYLOAD_PART = b"".join(
+    _encode_header(name, value)
+    for name, value in _event_headers("PayloadPart", "application/octet-stream").items()
+)
+
+
+@functools.lru_cache(maxsize=4096)
+def _payload_part_head(payload_length: int) -> tuple[bytes, int]:
+    return _encode_head(_PAYLOAD_PART, payload_length)

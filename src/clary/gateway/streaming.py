@@ -1,0 +1,136 @@
+"""InvokeEndpointWithResponseStream: the container's answer becomes an event stream.
+
+Each part that the container gives leaves at once, as one ``PayloadPart``. The head of the response
+waits for the first of them, so that whatever fails before is an ordinary error (container.md 5);
+what fails later is an exception inside the stream, and the connection lives on.
+
+Two limits beside that of the whole stream move ``deadline`` from part to part: how long the model
+may pause, and how long a client that does not read may hold it up.
+"""
+
+import json
+import time
+
+from clary.errors import InvocationError, InvocationTimeout, PlatformFault
+from clary.gateway.event_stream import encode_exception, encode_payload_part
+from clary.gateway.faults import MAX_MESSAGE
+from clary.gateway.http import HttpConnection
+from clary.gateway.invocations import GatewayInvocation
+from clary.gateway.replies import Replies
+
+
+class StreamInvocation(GatewayInvocation):
+    """An invocation whose answer is an event stream."""
+
+    __slots__ = ("_ends_at", "_head")
+
+    def __init__(
+        self,
+        endpoint: str,
+        meta: bytes,
+        deadline: float,
+        connection: HttpConnection,
+        replies: Replies,
+    ) -> None:
+        super().__init__(endpoint, meta, deadline, connection, replies)
+        self.wants_stream = True
+        self._ends_at = deadline
+        self._head = b""
+
+    # From the router ----------------------------------------------------------------------
+
+    def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
+        if not 200 <= status < 300:
+            self._error_status = status
+            self._collect_error(body, more)
+            return
+        head = self.replies.stream_head(meta, self.variant)
+        if more:
+            self._head = head
+            self.on_part(200, body, True)
+            return
+        self._respond(head, encode_payload_part(body))
+
+    def on_part(self, status: int, body: bytes, more: bool) -> None:
+        if self._error_status:
+            self._collect_error(body, more)
+            return
+        if status != 200:
+            self._break_off(status, body)
+            return
+        connection = self.connection
+        if not self.is_started and (body or not more):
+            self._start(self._head, None)
+        if body:
+            connection.send(encode_payload_part(body))
+        if not more:
+            connection.end()
+            return
+        self._take(len(body))
+        self._put_off()
+
+    def on_failure(self, error: InvocationError) -> None:
+        if not self.is_started:
+            super().on_failure(error)
+            return
+        self._count_error()
+        if isinstance(error, InvocationTimeout):
+            if self.connection.is_full and time.monotonic() < self._ends_at:
+                self.connection.abort()  # who reads nothing cannot be told either
+                return
+            text = "The model did not finish its response within the time limit."
+            self._end_with(model_stream_error("ModelInvocationTimeExceeded", text))
+        elif isinstance(error, PlatformFault):
+            self._end_with(internal_stream_failure(error.message))
+        else:
+            self._end_with(model_stream_error("StreamBroken", error.message))
+
+    # From the connection ------------------------------------------------------------------
+
+    def on_client_writable(self) -> None:
+        super().on_client_writable()
+        self._put_off()
+
+    def on_stop(self) -> None:
+        """The server stops, and has waited as long as it may."""
+        self.replies.router.cancel(self)
+        self.on_failure(PlatformFault("The server was stopped."))
+
+    # The end, and when it has to come -----------------------------------------------------
+
+    def _put_off(self) -> None:
+        """Something moved: the next pause begins."""
+        replies = self.replies
+        pause_s = replies.client_stall_s if self.connection.is_full else replies.stream_idle_s
+        self.deadline = min(self._ends_at, time.monotonic() + pause_s)
+
+    def _break_off(self, status: int, text: bytes) -> None:
+        """The handler failed in mid-stream."""
+        if not self.is_started:
+            self._answer_error(status, text)
+            return
+        self._count_error()
+        self._end_with(model_stream_error("StreamBroken", text.decode("utf-8", "replace")))
+
+    def _end_with(self, event: bytes) -> None:
+        self.connection.send(event)
+        self.connection.end()
+
+
+def model_stream_error(code: str, message: str) -> bytes:
+    """Return the exception for a model that failed in mid-stream.
+
+    Args:
+        code: ``ModelInvocationTimeExceeded`` or ``StreamBroken`` (container.md 5).
+        message: What happened, for people.
+    """
+    answer = {"Message": message[:MAX_MESSAGE], "ErrorCode": code}
+    return encode_exception("ModelStreamError", json.dumps(answer).encode(), "application/json")
+
+
+def internal_stream_failure(message: str) -> bytes:
+    """Return the exception for a fault of this server in mid-stream."""
+    answer = {"Message": message[:MAX_MESSAGE]}
+    return encode_exception(
+        "InternalStreamFailure", json.dumps(answer).encode(), "application/json"
+    )
