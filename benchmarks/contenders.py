@@ -67,6 +67,12 @@ def invocation(server: Server, endpoint: str, body: bytes, content_type: str) ->
     return Request(url, body, {"content-type": content_type})
 
 
+def response_stream(server: Server, endpoint: str, body: bytes, content_type: str) -> Request:
+    """Return an unsigned InvokeEndpointWithResponseStream."""
+    url = f"{server.url}/endpoints/{endpoint}/invocations-response-stream"
+    return Request(url, body, {"content-type": content_type})
+
+
 def signed(request: Request, key: AccessKey) -> Request:
     """Return the request with a signature that is good for the next fifteen minutes."""
     headers = sign(

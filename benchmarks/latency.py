@@ -5,6 +5,7 @@ kind of client, so that what the client costs cancels out in the difference.
 """
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ from benchmarks.load import Request
 from clary.messages import HEAD, HELLO, INVOKE, REPLY, FrameDecoder, encode_meta
 
 WARM_UP_CALLS = 500
+LAST_CHUNK = b"\r\n0\r\n\r\n"
+STAMP = re.compile(rb"data: (\d+)\n")
+"""The moment at which a part was made, as ``models/tokens`` writes it."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -52,8 +56,10 @@ class _Caller(asyncio.Protocol):
         self._sent_at = time.perf_counter()
         self.transport.write(request)
 
-    def answered(self) -> bool:
-        self.latencies_ms.append((time.perf_counter() - self._sent_at) * 1e3)
+    def answered(self, latency_ms: float | None = None) -> bool:
+        if latency_ms is None:
+            latency_ms = (time.perf_counter() - self._sent_at) * 1e3
+        self.latencies_ms.append(latency_ms)
         self._left -= 1
         if self._left or self.done.done():
             return True
@@ -101,6 +107,48 @@ def call_over_http(request: Request, calls: int) -> list[float]:
         assert port is not None
         _, caller = await asyncio.get_running_loop().create_connection(
             lambda: _HttpCaller(http_bytes(request), calls), "127.0.0.1", port
+        )
+        return await caller.done
+
+    return uvloop.run(run())
+
+
+class _StreamCaller(_Caller):
+    """Takes the moment in the first part that comes, and waits for the last one."""
+
+    def __init__(self, request: bytes, calls: int) -> None:
+        super().__init__(calls)
+        self._request = request
+        self._is_first = True
+        self._first_ms = 0.0
+        self._tail = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.call(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        now_ns = time.monotonic_ns()
+        if self._is_first and (stamp := STAMP.search(data)):
+            self._is_first = False
+            self._first_ms = (now_ns - int(stamp[1])) / 1e6
+        self._tail = (self._tail + data)[-len(LAST_CHUNK) :]
+        if self._tail == LAST_CHUNK:
+            assert not self._is_first, data
+            self._is_first = True
+            self._tail = b""
+            if self.answered(self._first_ms):
+                self.call(self._request)
+
+
+def call_stream(request: Request, calls: int) -> list[float]:
+    """Return how long after it was made the first part of each stream came, in milliseconds."""
+
+    async def run() -> list[float]:
+        port = urlsplit(request.url).port
+        assert port is not None
+        _, caller = await asyncio.get_running_loop().create_connection(
+            lambda: _StreamCaller(http_bytes(request), calls), "127.0.0.1", port
         )
         return await caller.done
 

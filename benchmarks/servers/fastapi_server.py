@@ -1,4 +1,4 @@
-"""What people write instead: a model behind FastAPI, in the three ways that they write it.
+"""What people write instead: a model behind FastAPI, in the ways that they write it.
 
 Started by uvicorn with the directory of ``inference.py`` on the path and ``MODEL_DIR`` set.
 """
@@ -8,17 +8,20 @@ from typing import Annotated, Any
 
 import inference
 from fastapi import Body, FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 
 model = inference.model_fn(os.environ["MODEL_DIR"])
 
 with_async_def = FastAPI()
 with_def = FastAPI()
 with_raw_body = FastAPI()
+with_streams = FastAPI()
 
 
 @with_async_def.get("/ping")
 @with_def.get("/ping")
 @with_raw_body.get("/ping")
+@with_streams.get("/ping")
 async def ping() -> dict[str, str]:
     return {"status": "ok"}
 
@@ -39,3 +42,9 @@ async def invoke_raw(request: Request) -> Response:
     data = inference.input_fn(await request.body(), request.headers["content-type"])
     body, content_type = inference.output_fn(inference.predict_fn(data, model), "*/*")
     return Response(body, media_type=content_type)
+
+
+@with_streams.post("/invocations")
+async def invoke_stream(payload: Annotated[Any, Body()]) -> StreamingResponse:
+    parts = inference.predict_fn(payload, model)
+    return StreamingResponse(parts, media_type="text/event-stream")

@@ -148,6 +148,8 @@ class FrameDecoder:
         position = 0
         length = len(data)
         unpack = HEAD.unpack_from
+        # What Frame(...) comes down to; its own call takes a third of the time of this loop.
+        new = tuple.__new__
         while length - position >= 20:
             kind, flags, status, request_id, number, meta_length, body_length = unpack(
                 data, position
@@ -160,14 +162,17 @@ class FrameDecoder:
             if end > length:
                 break
             frames.append(
-                Frame(
-                    kind,
-                    flags,
-                    status,
-                    request_id,
-                    number,
-                    data[meta_start:body_start],
-                    data[body_start:end],
+                new(
+                    Frame,
+                    (
+                        kind,
+                        flags,
+                        status,
+                        request_id,
+                        number,
+                        data[meta_start:body_start],
+                        data[body_start:end],
+                    ),
                 )
             )
             position = end

@@ -11,7 +11,7 @@
 import functools
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 MAX_PAYLOAD = 16 * 1024 * 1024
@@ -45,14 +45,17 @@ def encode_event(event_type: str, payload: bytes, content_type: str) -> bytes:
     return encode_message(_event_headers(event_type, content_type), payload)
 
 
-def encode_payload_part(payload: bytes) -> bytes:
-    """Return the event that carries a piece of a model's reply.
+def encode_payload_parts(payloads: Sequence[bytes]) -> bytes:
+    """Return the events that carry pieces of a model's reply, one for each.
 
     What ``encode_event`` returns, in a fraction of its time: streams of tokens are thousands of
     these, of few lengths.
     """
-    head, crc = _payload_part_head(len(payload))
-    return b"%b%b%b" % (head, payload, _U32.pack(zlib.crc32(payload, crc)))
+    pieces: list[bytes] = []
+    for payload in payloads:
+        head, crc = _payload_part_head(len(payload))
+        pieces += (head, payload, _U32.pack(zlib.crc32(payload, crc)))
+    return b"".join(pieces)
 
 
 def encode_exception(exception_type: str, payload: bytes, content_type: str) -> bytes:

@@ -12,7 +12,7 @@ import json
 import time
 
 from clary.errors import InvocationError, InvocationTimeout, PlatformFault
-from clary.gateway.event_stream import encode_exception, encode_payload_part
+from clary.gateway.event_stream import encode_exception, encode_payload_parts
 from clary.gateway.faults import MAX_MESSAGE
 from clary.gateway.http import HttpConnection
 from clary.gateway.invocations import GatewayInvocation
@@ -47,26 +47,36 @@ class StreamInvocation(GatewayInvocation):
         head = self.replies.stream_head(meta, self.variant)
         if more:
             self._head = head
-            self.on_part(200, body, True)
+            self.on_parts([body])
             return
-        self._respond(head, encode_payload_part(body))
+        self._respond(head, encode_payload_parts([body]))
 
     def on_part(self, status: int, body: bytes, more: bool) -> None:
         if self._error_status:
             self._collect_error(body, more)
-            return
-        if status != 200:
+        elif status != 200:
             self._break_off(status, body)
+        elif more:
+            self.on_parts([body])
+        else:
+            if not self.is_started:
+                self._start(self._head, None)
+            if body:
+                self.connection.send(encode_payload_parts([body]))
+            self.connection.end()
+
+    def on_parts(self, parts: list[bytes]) -> None:
+        if self._error_status:
+            super().on_parts(parts)
             return
-        connection = self.connection
-        if not self.is_started and (body or not more):
+        if not all(parts):
+            parts = [part for part in parts if part]
+            if not parts:
+                return
+        if not self.is_started:
             self._start(self._head, None)
-        if body:
-            connection.send(encode_payload_part(body))
-        if not more:
-            connection.end()
-            return
-        self._take(len(body))
+        self.connection.send(encode_payload_parts(parts))
+        self._take(sum(map(len, parts)))
         self._put_off()
 
     def on_failure(self, error: InvocationError) -> None:

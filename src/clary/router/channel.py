@@ -212,6 +212,9 @@ class FrameChannel(asyncio.Protocol):
             self._greet(frames[0].kind, frames[0].status, frames[0].number)
         self.progress_at = time.monotonic()
         pending = self._pending
+        parts: dict[int, list[bytes]] = {}
+        """Parts that came together, by request: handed on together, for streams of tokens have
+        many small ones."""
         for kind, flags, status, request_id, number, meta, body in frames:
             if kind == REPLY:
                 if flags & MORE:
@@ -231,14 +234,22 @@ class FrameChannel(asyncio.Protocol):
                         invocation.counters.handler_us += number
                     self.mean_handler_s += (number / 1e6 - self.mean_handler_s) * AVERAGE_WEIGHT
                     invocation.on_reply(status, meta, body, flags & MORE != 0)
+            elif kind == PART and flags & MORE and status == 200:
+                if request_id in parts:
+                    parts[request_id].append(body)
+                else:
+                    parts[request_id] = [body]
             elif kind == PART:
-                more = flags & MORE != 0
-                invocation = pending.get(request_id)
+                invocation = pending.pop(request_id, None)
                 if invocation is not None:
-                    if not more:
-                        del pending[request_id]
-                        self.outstanding -= 1
-                    invocation.on_part(status, body, more)
+                    self.outstanding -= 1
+                    if request_id in parts:
+                        invocation.on_parts(parts.pop(request_id))
+                    invocation.on_part(status, body, False)
+        for request_id, bodies in parts.items():
+            invocation = pending.get(request_id)
+            if invocation is not None:
+                invocation.on_parts(bodies)
         if self._is_closing and not pending and self._transport is not None:
             self._transport.close()
 

@@ -111,6 +111,11 @@ class Invocation:
         """Take more of the body; a status other than 200 means that the handler failed."""
         raise NotImplementedError
 
+    def on_parts(self, parts: list[bytes]) -> None:
+        """Take several good parts that came together and are not the last."""
+        for part in parts:
+            self.on_part(200, part, True)
+
     def on_failure(self, error: InvocationError) -> None:
         """Take the news that there will be no answer, or no more of it."""
         raise NotImplementedError

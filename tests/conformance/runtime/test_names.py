@@ -77,7 +77,7 @@ def test_every_reply_header_of_a_stream_is_of_the_model(model):
 def test_every_event_of_a_stream_is_of_the_model(model):
     events = model.operation_model(operations.STREAM.name).get_event_stream_output()
     buffer = EventStreamBuffer()
-    buffer.add_data(event_stream.encode_payload_part(b"bytes"))
+    buffer.add_data(event_stream.encode_payload_parts([b"bytes"]))
     buffer.add_data(streaming.model_stream_error("StreamBroken", "why"))
     buffer.add_data(streaming.internal_stream_failure("why"))
     part, broken, failed = buffer

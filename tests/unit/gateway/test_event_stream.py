@@ -10,7 +10,7 @@ from clary.gateway.event_stream import (
     encode_event,
     encode_exception,
     encode_message,
-    encode_payload_part,
+    encode_payload_parts,
 )
 
 HEADERS = st.dictionaries(
@@ -40,14 +40,14 @@ def test_events_and_exceptions_name_their_types() -> None:
     assert exception.to_response_dict()["status_code"] == 400
 
 
-@given(st.binary(max_size=300))
-def test_the_quick_way_to_a_payload_part_gives_the_same_bytes(payload: bytes) -> None:
-    expected = encode_event("PayloadPart", payload, "application/octet-stream")
-    assert encode_payload_part(payload) == expected
+@given(st.lists(st.binary(max_size=300), max_size=5))
+def test_the_quick_way_to_payload_parts_gives_the_same_bytes(payloads: list[bytes]) -> None:
+    events = [encode_event("PayloadPart", each, "application/octet-stream") for each in payloads]
+    assert encode_payload_parts(payloads) == b"".join(events)
 
 
 def test_a_payload_over_the_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="more than one event"):
         encode_message({}, bytes(MAX_PAYLOAD + 1))
     with pytest.raises(ValueError, match="more than one event"):
-        encode_payload_part(bytes(MAX_PAYLOAD + 1))
+        encode_payload_parts([bytes(MAX_PAYLOAD + 1)])
