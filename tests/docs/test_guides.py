@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pages import ROOT, blocks, commands
-from server import CLARY, Server
+from server import Server
+from shell import in_a_terminal
 
 
 @pytest.fixture(scope="module")
@@ -19,23 +19,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("guides")
     with Server(directory, CLARY_DATA_DIR=str(directory / "data")) as running:
         yield running
-
-
-def in_a_terminal(server: Server, script: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """Run lines in a shell that has nothing but `eval "$(clary env)"` before them."""
-    environ = {
-        name: value for name, value in server.environ().items() if not name.startswith("AWS_")
-    }
-    environ["PATH"] = f"{CLARY.parent}:{environ['PATH']}"
-    return subprocess.run(
-        ["/bin/sh", "-ec", f'eval "$(clary env)"\n{script}'],
-        env={**environ, "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"},
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
 
 
 def test_the_readme_pasted_into_an_empty_file_works(server: Server, tmp_path: Path) -> None:
