@@ -12,6 +12,7 @@ from clary.messages import (
     CANCEL,
     CREDIT,
     INVOKE,
+    MAX_BODY_PART,
     MORE,
     PING,
     PONG,
@@ -26,7 +27,7 @@ from frame_peer import FramePeer
 from gateways import wait_for
 
 MEBIBYTE = 1024 * 1024
-PIECE = b"x" * 256 * 1024
+PIECE = b"x" * MAX_BODY_PART
 
 
 @pytest.fixture
