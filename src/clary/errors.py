@@ -90,6 +90,13 @@ class PlatformFault(InvocationError):
     """This server itself failed, neither the caller nor the model."""
 
 
+class Refused(InvocationError):
+    """A bad request that could be seen to be one only after it had waited.
+
+    Its message is the one that the refusal would have had.
+    """
+
+
 class LoopError(Error):
     """Raised by actions, read by control loops."""
 

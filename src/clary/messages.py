@@ -39,7 +39,8 @@ HEAD_LENGTH = HEAD.size
 HELLO = 1
 """First frame on a connection, from the worker. status: PROTOCOL_VERSION; number: how many
 requests of one connection it may have in progress at once (oldest first), 0 = any number. All
-others on the connection have not been started: they may be sent elsewhere if the worker dies."""
+others on the connection have not been started: they may be sent elsewhere if the worker dies.
+request id: the worker's life, a random number that this process keeps; sessions stick to it."""
 PING = 2
 """number: anything; comes back in the PONG."""
 PONG = 3

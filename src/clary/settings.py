@@ -112,6 +112,13 @@ class RouterSettings:
     max_queue_per_worker: int = 1024
     """Most open requests of one worker. More are refused with 503."""
 
+    shadow_max_outstanding: int = 16
+    """Most open copies of a shadow variant, in each gateway process. More are dropped."""
+
+    shadow_max_bytes: int = 67108864
+    """Most bytes of bodies in open copies of a shadow variant, in each gateway process. A copy that
+    would pass it is dropped."""
+
     pack_below_s: float = 0.00004
     """Mean time in the handler, in seconds, below which an instance's first worker takes all
     requests: a second process cannot help a handler that is faster than the gateway."""

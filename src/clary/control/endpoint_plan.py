@@ -5,13 +5,14 @@ decides is in the returned plan. The pass in ``endpoints.py`` does what it says:
 
     endpoint is ...        instances                                      route
     Creating               start what is missing; one failed: give up     none until all are healthy
-    InService, Updating    replace what is lost or failed                 those that are healthy
+    InService, Updating    add, replace what is lost or failed, drain     those that are healthy
+                           and stop what is too much
     Failed                 stop all                                       none
     Deleting, gone         stop all, then remove the endpoint             none
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from clary.fleet.instance import ObservedInstance
@@ -55,6 +56,8 @@ class StopInstance:
     """Mark the record, and stop the instance."""
 
     id: str
+    drains: bool = False
+    """Whether its open invocations are waited for, after it has left the route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class Plan:
     """Where invocations go while the actions are done. None: nowhere."""
 
     variants: tuple[VariantState, ...] = ()
-    """Counts and weights as they are now."""
+    """Counts and weights as they are now, of shadow variants too."""
 
     event: EndpointEvent | None = None
     failure_reason: str | None = None
@@ -157,7 +160,14 @@ def plan_endpoint(
         reason = unsupported(endpoint) or _why_given_up(endpoint, instances, now, limits)
         if reason is not None:
             return Plan(event=EndpointEvent.GAVE_UP, failure_reason=_cut(reason))
-    return _plan_serving(endpoint, instances, now)
+    plan = _plan_serving(endpoint, instances, now)
+    if endpoint.status is EndpointStatus.UPDATING and plan.event is None:
+        # Only what this change has added can speak against it.
+        added = [i for i in instances if i.record.generation == endpoint.generation]
+        reason = _why_given_up(endpoint, added, now, limits)
+        if reason is not None:
+            return replace(plan, event=EndpointEvent.GAVE_UP, failure_reason=_cut(reason))
+    return plan
 
 
 def _plan_serving(endpoint: Endpoint, instances: Sequence[KnownInstance], now: datetime) -> Plan:
@@ -165,7 +175,7 @@ def _plan_serving(endpoint: Endpoint, instances: Sequence[KnownInstance], now: d
     kept: list[KnownInstance] = []
     checks: list[float] = []
     is_ready = True
-    for variant in endpoint.variants:
+    for variant in endpoint.all_variants:
         mine = [i for i in instances if i.record.variant_name == variant.name]
         variant_actions, variant_kept, check = _plan_variant(variant, mine, now)
         actions += variant_actions
@@ -173,8 +183,8 @@ def _plan_serving(endpoint: Endpoint, instances: Sequence[KnownInstance], now: d
         if check is not None:
             checks.append(check)
         healthy = sum(instance.is_healthy for instance in variant_kept)
-        is_ready = is_ready and healthy >= variant.desired_count
-    names = {variant.name for variant in endpoint.variants}
+        is_ready = is_ready and healthy >= _needed(endpoint.status, variant)
+    names = {variant.name for variant in endpoint.all_variants}
     actions += _wind_up([i for i in instances if i.record.variant_name not in names])
     serves = endpoint.status in SERVING or is_ready
     settled = endpoint.status is EndpointStatus.IN_SERVICE
@@ -187,13 +197,28 @@ def _plan_serving(endpoint: Endpoint, instances: Sequence[KnownInstance], now: d
     )
 
 
+def _needed(status: EndpointStatus, variant: VariantState) -> int:
+    """Return how many healthy instances of a variant make the endpoint ready.
+
+    A change waits for the instances that it adds, and for nothing else: weights must be movable
+    away from a variant that is broken. Going back waits for none, for the old ones are there.
+    """
+    if status is EndpointStatus.ROLLING_BACK:
+        return 0
+    if status is EndpointStatus.UPDATING and variant.previous_count is not None:
+        return variant.desired_count if variant.desired_count > variant.previous_count else 0
+    return variant.desired_count
+
+
 def _plan_variant(
     variant: VariantState, instances: Sequence[KnownInstance], now: datetime
 ) -> tuple[list[Action], list[KnownInstance], float | None]:
     """Return actions, the instances that stay, and when to look again."""
-    actions: list[Action] = list(_wind_up([i for i in instances if i.record.stopping]))
-    live = []
-    waiting = []
+    ending = [i for i in instances if i.record.stopping]
+    actions: list[Action] = list(_wind_up(ending, drains=True))
+    live: list[KnownInstance] = []
+    waiting: list[float] = []
+    over: list[tuple[float, KnownInstance]] = []
     orphans = []
     for instance in instances:
         if instance.record.stopping:
@@ -205,15 +230,17 @@ def _plan_variant(
             orphans.append(instance)
             continue
         wait_s = _replace_after(instance) - (now - instance.record.created_at).total_seconds()
-        if wait_s <= 0:
-            actions.append(StopInstance(instance.record.id))
-        else:
+        over.append((wait_s, instance))
+    for wait_s, instance in over:
+        if wait_s > 0 and len(live) + len(waiting) < variant.desired_count:
             waiting.append(wait_s)  # holds its place until then
+        else:
+            actions.append(StopInstance(instance.record.id))
     surplus = len(live) - variant.desired_count
     if surplus > 0:
         # The newest of those that do not work, then the newest of those that do.
         order = sorted(reversed(live), key=lambda instance: instance.is_healthy)
-        actions += [StopInstance(instance.record.id) for instance in order[:surplus]]
+        actions += [StopInstance(instance.record.id, drains=True) for instance in order[:surplus]]
         live = [instance for instance in live if instance not in order[:surplus]]
     actions += [
         StartInstance(instance.record.id, variant.name)
@@ -232,11 +259,9 @@ def unsupported(endpoint: Endpoint) -> str | None:
     """Return why this server cannot run an endpoint of this kind yet, or None."""
     config = endpoint.config
     kind = None
-    if config.shadow_variants:
-        kind = "shadow variants"
-    elif config.definition.get("AsyncInferenceConfig"):
+    if config.definition.get("AsyncInferenceConfig"):
         kind = "asynchronous inference (AsyncInferenceConfig)"
-    for variant in config.variants:
+    for variant in config.all_variants:
         model = endpoint.models.get(variant.model_name) if variant.model_name else None
         if variant.is_serverless:
             kind = "serverless variants (ServerlessConfig)"
@@ -257,13 +282,13 @@ def _why_given_up(
     now: datetime,
     limits: StartLimits,
 ) -> str | None:
-    """Return why an endpoint that is Creating never will be InService, or None."""
+    """Return why an endpoint that is Creating or Updating never will be InService, or None."""
     reasons = []
-    for variant in endpoint.config.variants:
+    for variant in endpoint.config.all_variants:
         limit_s = (variant.startup_timeout_s or limits.startup_timeout_s) + (
             variant.download_timeout_s or limits.download_timeout_s
         )
-        is_late = (now - endpoint.created_at).total_seconds() > limit_s
+        is_late = (now - endpoint.modified_at).total_seconds() > limit_s
         for instance in instances:
             observed = instance.observed
             if (
@@ -284,49 +309,52 @@ def _replace_after(instance: KnownInstance) -> float:
     return REPLACE_LOST_AFTER_S if is_lost else REPLACE_FAILED_AFTER_S
 
 
-def _wind_up(instances: Sequence[KnownInstance]) -> tuple[Action, ...]:
+def _wind_up(instances: Sequence[KnownInstance], *, drains: bool = False) -> tuple[Action, ...]:
     """Return what brings instances to their end: stop those that are there, forget the others."""
     actions: list[Action] = []
     for instance in instances:
         if instance.observed is None:
             actions.append(RemoveInstance(instance.record.id))
         elif not instance.record.stopping or instance.observed.state is not InstanceState.STOPPING:
-            actions.append(StopInstance(instance.record.id))
+            actions.append(StopInstance(instance.record.id, drains=drains))
     return tuple(actions)
 
 
 def _route(endpoint: Endpoint, instances: Sequence[KnownInstance]) -> EndpointRoute:
+    strategies = {variant.name: variant.routing for variant in endpoint.config.all_variants}
+
+    def route_of(variant: VariantState) -> VariantRoute:
+        return VariantRoute(
+            name=variant.name,
+            weight=variant.desired_weight,
+            instances=tuple(
+                InstanceRoute(id=i.record.id, containers=i.observed.containers)
+                for i in instances
+                if i.record.variant_name == variant.name
+                and (i.is_healthy or i.still_serves)
+                and i.observed
+            ),
+            routing=strategies[variant.name],
+        )
+
+    shadow = endpoint.shadow_variants[0] if endpoint.shadow_variants else None
     return EndpointRoute(
         name=endpoint.name,
-        variants=tuple(
-            VariantRoute(
-                name=variant.name,
-                weight=variant.desired_weight,
-                instances=tuple(
-                    InstanceRoute(id=i.record.id, containers=i.observed.containers)
-                    for i in instances
-                    if i.record.variant_name == variant.name
-                    and (i.is_healthy or i.still_serves)
-                    and i.observed
-                ),
-            )
-            for variant in endpoint.variants
-        ),
+        variants=tuple(route_of(variant) for variant in endpoint.variants),
+        shadow=None if shadow is None else route_of(shadow),
     )
 
 
 def _counts(endpoint: Endpoint, instances: Sequence[KnownInstance]) -> tuple[VariantState, ...]:
     return tuple(
-        VariantState(
-            name=variant.name,
-            desired_count=variant.desired_count,
+        replace(
+            variant,
             current_count=sum(
                 i.is_healthy for i in instances if i.record.variant_name == variant.name
             ),
-            desired_weight=variant.desired_weight,
             current_weight=variant.desired_weight,
         )
-        for variant in endpoint.variants
+        for variant in endpoint.all_variants
     )
 
 

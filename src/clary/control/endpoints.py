@@ -6,7 +6,7 @@ be restarted at any line. The order is what makes it safe:
 1. intent: records of new instances are written, those to stop are marked;
 2. the route is published, and known to the gateways: without what will stop, before it stops;
    with all instances, before anybody reads InService;
-3. the fleet starts and stops;
+3. the fleet starts and stops; what the gateways still have open invocations with is stopped later;
 4. counts and status are written, for the generation that they were computed for.
 """
 
@@ -32,12 +32,19 @@ from clary.resources.routing_table import EndpointRoute
 from clary.store.endpoints import Endpoints
 from clary.store.instances import Instances
 
+DRAIN_CHECK_S = 0.1
+"""How often it is looked whether an instance that is to stop has finished, in seconds."""
+
 
 class RoutePublisher(Protocol):
     """Where routes are told (``control/publish.py``)."""
 
     async def publish(self, name: str, route: EndpointRoute | None) -> None:
         """Make a route known, or take it back; return when gateways have it, or soon after."""
+        ...
+
+    def is_draining(self, instance_id: str) -> bool:
+        """Whether a gateway has open invocations with an instance that has left the routes."""
         ...
 
 
@@ -96,8 +103,10 @@ class EndpointReconciler:
         )
         added = await self._write_intent(name, endpoint, plan)
         await self._publisher.publish(name, plan.route)
-        await self._apply(endpoint, plan, added)
+        is_draining = await self._apply(endpoint, plan, added)
         await self._record(name, endpoint, plan)
+        if is_draining:
+            return min(plan.check_again_in_s or DRAIN_CHECK_S, DRAIN_CHECK_S)
         return plan.check_again_in_s
 
     async def names(self) -> set[str]:
@@ -135,20 +144,29 @@ class EndpointReconciler:
 
     async def _apply(
         self, endpoint: Endpoint | None, plan: Plan, added: Sequence[InstanceRecord]
-    ) -> None:
+    ) -> bool:
+        """Do what the plan says; return whether an instance was left to finish its invocations.
+
+        It finishes within their time limits, which the gateways keep.
+        """
+        is_draining = False
         for action in plan.actions:
             if isinstance(action, StartInstance):
                 await self._start(endpoint, action.id, action.variant_name)
             elif isinstance(action, StopInstance):
-                await self._fleet.stop(action.id)
+                if action.drains and self._publisher.is_draining(action.id):
+                    is_draining = True
+                else:
+                    await self._fleet.stop(action.id)
             elif isinstance(action, RemoveInstance):
                 await self._instances.remove(action.id)
         for record in added:
             await self._start(endpoint, record.id, record.variant_name)
+        return is_draining
 
     async def _start(self, endpoint: Endpoint | None, instance_id: str, variant_name: str) -> None:
         assert endpoint is not None, "a plan starts nothing for an endpoint that is gone"
-        variant = next(v for v in endpoint.config.variants if v.name == variant_name)
+        variant = next(v for v in endpoint.config.all_variants if v.name == variant_name)
         assert variant.model_name is not None
         assert variant.instance_type is not None
         await self._fleet.start(
@@ -166,7 +184,7 @@ class EndpointReconciler:
     async def _record(self, name: str, endpoint: Endpoint | None, plan: Plan) -> None:
         if endpoint is None:
             return
-        if plan.variants and plan.variants != endpoint.variants:
+        if plan.variants and plan.variants != endpoint.all_variants:
             await self._endpoints.record_variants(name, endpoint.generation, plan.variants)
         if plan.event is not None:
             await self._endpoints.record_event(

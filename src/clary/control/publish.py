@@ -70,6 +70,13 @@ class Publisher:
             self._keys = new
             await self._tell({"type": "keys", "keys": [dump_key(key) for key in new]})
 
+    def is_draining(self, instance_id: str) -> bool:
+        """Whether a gateway has open invocations with an instance that has left the routes.
+
+        Gateways say so with each acknowledgement, so it is right once ``publish`` has returned.
+        """
+        return any(instance_id in gateway.draining for gateway in self._gateways)
+
     def counters(self, endpoint: str) -> dict[str, dict[str, int]]:
         """Return the counters of an endpoint's variants, summed over the gateways."""
         total: dict[str, dict[str, int]] = {}
@@ -123,6 +130,7 @@ class Gateway:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
         self.counters: list[dict[str, Any]] = []
+        self.draining: list[str] = []
         self._seen = -1
         self._is_gone = False
         self._changed = asyncio.Event()
@@ -130,8 +138,11 @@ class Gateway:
     def take(self, message: dict[str, Any]) -> None:
         """Take a line of the gateway's."""
         if message.get("type") == "ack":
+            self.draining = message.get("draining", [])
             self._seen = message["version"]
             self._changed.set()
+        elif message.get("type") == "draining":
+            self.draining = message["instances"]
         elif message.get("type") == "metrics":
             self.counters = message["variants"]
 

@@ -14,6 +14,7 @@ from clary.errors import (
     InvocationTimeout,
     Overloaded,
     PlatformFault,
+    Refused,
     WorkerLost,
 )
 
@@ -186,6 +187,5 @@ class ModelErrors:
             return runtime_fault("ServiceUnavailable", error.message, 503, request_id, close=close)
         if isinstance(error, PlatformFault):
             return runtime_fault("InternalFailure", error.message, 500, request_id, close=close)
-        return runtime_fault(
-            "ValidationError", self.not_found(endpoint), 400, request_id, close=close
-        )
+        text = error.message if isinstance(error, Refused) else self.not_found(endpoint)
+        return runtime_fault("ValidationError", text, 400, request_id, close=close)

@@ -42,7 +42,7 @@ class GatewayInvocation(Invocation):
             self._collect_error(body, more)
             return
         replies = self.replies
-        head = replies.head(meta, self.variant)
+        head = replies.head(meta, self)
         if more:
             self._start(head, replies.length(meta))
             self.on_part(200, body, True)

@@ -7,6 +7,7 @@ The one place where a protocol of AWS is written by hand, because it is the hot 
 from clary.errors import InvalidRequest
 
 EXTENSION_PREFIX = b"x-amzn-sagemaker-"
+SESSION_ID = b"x-amzn-sagemaker-session-id"
 NEW_SESSION = b"NEW_SESSION"
 
 FORWARDED = {
@@ -14,7 +15,7 @@ FORWARDED = {
     b"content-type": 1024,
     b"accept": 1024,
     b"x-amzn-sagemaker-custom-attributes": 1024,
-    b"x-amzn-sagemaker-session-id": 256,
+    SESSION_ID: 256,
     b"x-amzn-sagemaker-inference-id": 64,
     b"x-amzn-sagemaker-target-variant": 63,
     b"x-amzn-sagemaker-enable-explanations": 64,
@@ -102,7 +103,7 @@ class Operation:
         refused = next((self.refused[name] for name in headers if name in self.refused), None)
         if refused is not None:
             raise InvalidRequest(refused)
-        if self.is_stream and headers.get(b"x-amzn-sagemaker-session-id") == NEW_SESSION:
+        if self.is_stream and headers.get(SESSION_ID) == NEW_SESSION:
             raise InvalidRequest(
                 f"A session cannot be opened by {self.name}. Open it by {INVOKE.name} with "
                 "SessionId NEW_SESSION."

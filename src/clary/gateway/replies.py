@@ -1,25 +1,24 @@
 """What the answers to invocations have in common: heads that recur, errors, ids and dates."""
 
+import time
+
 from clary.gateway import event_stream
 from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import ModelErrors
 from clary.messages import MetaCache
+from clary.router.invocation import Invocation
 from clary.router.router import Router
+from clary.router.sessions import ClosedSessions, Session, closed, parse_session, session_header
 from clary.settings import Settings
 
 MAX_REMEMBERED = 4096
 
-RETURNED = {
-    # Headers of the container's reply that reach the client (container.md 4).
-    "x-amzn-sagemaker-custom-attributes": b"x-amzn-sagemaker-custom-attributes",
-    "x-amzn-sagemaker-session-id": b"x-amzn-sagemaker-new-session-id",
-    "x-amzn-sagemaker-new-session-id": b"x-amzn-sagemaker-new-session-id",
-    "x-amzn-sagemaker-closed-session-id": b"x-amzn-sagemaker-closed-session-id",
-}
-RETURNED_BY_STREAMS = {
-    # A stream opens no session, and its head is gone before the container could close one.
-    "x-amzn-sagemaker-custom-attributes": b"x-amzn-sagemaker-custom-attributes",
-}
+CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+# Sources disagree on how a container spells it: both reach the client as the first one
+# (container.md 4).
+OPENED = ("x-amzn-sagemaker-new-session-id", "x-amzn-sagemaker-session-id")
+CLOSED = "x-amzn-sagemaker-closed-session-id"
+SESSION_HEADERS = frozenset((*OPENED, CLOSED))
 STREAM_CONTENT_TYPE = b"x-amzn-sagemaker-content-type"
 
 
@@ -35,12 +34,17 @@ class Replies:
         self.metas = MetaCache()
         self._heads: dict[tuple[bytes, str], bytes] = {}
         self._stream_heads: dict[tuple[bytes, str], bytes] = {}
+        self._closed = ClosedSessions(MAX_REMEMBERED)
 
-    def head(self, meta: bytes, variant: str) -> bytes:
+    def head(self, meta: bytes, invocation: Invocation) -> bytes:
         """Return the head of a good reply, but for date, id and length."""
+        variant = invocation.variant
         head = self._heads.get((meta, variant))
         if head is None:
-            head = self._make_head(meta, variant, b"content-type: ", RETURNED)
+            head = self._make_head(meta, variant, b"content-type: ")
+            headers = self.metas.decode(meta)
+            if not headers.keys().isdisjoint(SESSION_HEADERS):
+                return head + self._session_lines(headers, invocation)  # never the same twice
             if len(self._heads) >= MAX_REMEMBERED:
                 self._heads.clear()
             self._heads[meta, variant] = head
@@ -54,27 +58,53 @@ class Replies:
                 event_stream.CONTENT_TYPE.encode(),
                 STREAM_CONTENT_TYPE,
             )
-            head = self._make_head(meta, variant, content_types, RETURNED_BY_STREAMS)
+            # A stream opens no session, and its head is gone before the container could close one.
+            head = self._make_head(meta, variant, content_types)
             if len(self._stream_heads) >= MAX_REMEMBERED:
                 self._stream_heads.clear()
             self._stream_heads[meta, variant] = head
         return head
 
-    def _make_head(
-        self, meta: bytes, variant: str, content_type: bytes, returned: dict[str, bytes]
-    ) -> bytes:
+    def _make_head(self, meta: bytes, variant: str, content_type: bytes) -> bytes:
         headers = self.metas.decode(meta)
         lines = [
             b"HTTP/1.1 200 OK",
             content_type + _value(headers.get("content-type", "application/octet-stream")),
             b"x-amzn-invoked-production-variant: " + variant.encode(),
         ]
-        lines += [
-            returned[name] + b": " + _value(value)
-            for name, value in headers.items()
-            if name in returned
-        ]
+        attributes = headers.get(CUSTOM_ATTRIBUTES)
+        if attributes is not None:
+            lines.append(CUSTOM_ATTRIBUTES.encode() + b": " + _value(attributes))
         return b"\r\n".join(lines) + b"\r\n"
+
+    def find_session(self, session_id: str) -> Session:
+        """Return what a ``SessionId`` says.
+
+        Raises:
+            InvalidRequest: It is none, or its session has ended.
+        """
+        session = parse_session(session_id, time.time())
+        if session_id in self._closed:
+            raise closed(session_id)
+        return session
+
+    def _session_lines(self, headers: dict[str, str], invocation: Invocation) -> bytes:
+        """Return what a reply says of sessions, with the ids that the client knows."""
+        lines = b""
+        opened = next((headers[name] for name in OPENED if name in headers), None)
+        if opened is not None:
+            place = self.router.place_of(invocation.channel)
+            if place is not None:
+                opened = session_header(opened, place)
+            lines += b"%b: %b\r\n" % (OPENED[0].encode(), _value(opened))
+        ended = headers.get(CLOSED)
+        if ended is not None:
+            session = invocation.session
+            if session is not None and session.container_id == ended:
+                ended = session.id
+                self._closed.add(ended)
+            lines += b"%b: %b\r\n" % (CLOSED.encode(), _value(ended))
+        return lines
 
     def length(self, meta: bytes) -> int | None:
         """Return the length of a reply that comes in parts, where the container announced it."""

@@ -20,6 +20,7 @@ from clary.gateway.operations import (
     MAX_REMEMBERED,
     NOT_BUILT,
     OPERATIONS,
+    SESSION_ID,
     Operation,
     fault,
     invalid,
@@ -27,6 +28,7 @@ from clary.gateway.operations import (
 from clary.gateway.replies import Replies
 from clary.gateway.streaming import StreamInvocation
 from clary.router.router import Router
+from clary.router.sessions import Session
 from clary.settings import Settings
 
 STREAM_FROM_BYTES = 256 * 1024
@@ -80,7 +82,7 @@ class RuntimeApi:
         try:
             self._guard.check_open(request)
             invocation = self._parse(connection, request)
-            if not self.router.can_stream(invocation.endpoint):
+            if not self.router.can_stream(invocation):
                 return self.max_body_bytes
             invocation.is_streamed = True
             invocation.body_length = length
@@ -119,12 +121,17 @@ class RuntimeApi:
         headers = request.headers
         key = (headers.get(b"content-type"), headers.get(operation.accept))
         target_variant: str | None = None
+        session: Session | None = None
         meta = operation.metas.get(key)
         if meta is None or not headers.keys().isdisjoint(operation.extensions):
             meta = self._meta(headers, operation)
             value = headers.get(b"x-amzn-sagemaker-target-variant")
             if value is not None:
                 target_variant = value.decode("ascii")
+            value = headers.get(SESSION_ID)
+            if value is not None:
+                session = self.replies.find_session(value.decode("ascii"))
+                meta = self._meta({**headers, SESSION_ID: session.container_id.encode()}, operation)
         if operation is INVOKE:
             deadline = time.monotonic() + self._timeout_s
             invocation = GatewayInvocation(endpoint, meta, deadline, connection, self.replies)
@@ -132,6 +139,7 @@ class RuntimeApi:
             deadline = time.monotonic() + self._stream_timeout_s
             invocation = StreamInvocation(endpoint, meta, deadline, connection, self.replies)
         invocation.target_variant = target_variant
+        invocation.session = session
         return invocation
 
     def _parse_target(self, request: Request) -> tuple[str, Operation]:

@@ -21,6 +21,7 @@ from clary.signing.keys import parse_key
 
 RECONNECT_PAUSE_S = 0.05
 REPORT_S = 1.0
+DRAIN_REPORT_S = 0.1
 REWRITE_AFTER_LINES = 1000
 
 
@@ -58,6 +59,8 @@ class Subscriber:
         self._on_table = on_table
         self._routes: dict[str, dict[str, Any]] = {}
         self._keys: list[dict[str, Any]] = []
+        self._draining: list[str] = []
+        """Instances that control was told to be draining."""
         self._lines = 0
 
     def load(self) -> None:
@@ -91,7 +94,9 @@ class Subscriber:
                 messages = decoder.feed(data)
                 for message in messages:
                     self._apply(message)
-                    writer.write(encode_line({"type": "ack", "version": message["version"]}))
+                    self._draining = self._router.draining()
+                    acknowledged = {"type": "ack", "version": message["version"]}
+                    writer.write(encode_line({**acknowledged, "draining": self._draining}))
                 if messages:
                     await asyncio.to_thread(self._keep, messages)
                 await writer.drain()
@@ -100,10 +105,19 @@ class Subscriber:
             writer.close()
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
+        """Send counters each second, and at once that an instance has been drained."""
+        loop = asyncio.get_running_loop()
+        report_at = loop.time() + REPORT_S
         while True:
-            await asyncio.sleep(REPORT_S)
-            counters = self._registry.to_json()
-            writer.write(encode_line({"type": "metrics", "variants": counters}))
+            await asyncio.sleep(DRAIN_REPORT_S)
+            draining = self._router.draining()
+            if draining != self._draining:
+                self._draining = draining
+                writer.write(encode_line({"type": "draining", "instances": draining}))
+            if loop.time() >= report_at:
+                report_at += REPORT_S
+                counters = self._registry.to_json()
+                writer.write(encode_line({"type": "metrics", "variants": counters}))
 
     def _apply(self, message: dict[str, Any]) -> None:
         kind = message["type"]

@@ -6,9 +6,9 @@ costs nothing: the next one has it all.
 
 
 class VariantCounters:
-    """What one gateway counted for one production variant."""
+    """What one gateway counted for one variant; of a shadow variant, the copies."""
 
-    __slots__ = ("handler_us", "invocations", "model_errors", "overloaded")
+    __slots__ = ("dropped", "handler_us", "invocations", "model_errors", "overloaded")
 
     def __init__(self) -> None:
         self.invocations = 0
@@ -17,6 +17,8 @@ class VariantCounters:
         """Invocations that ended as ModelError."""
         self.overloaded = 0
         """Invocations refused because of full queues."""
+        self.dropped = 0
+        """Copies that a shadow variant should have got, and that were not sent."""
         self.handler_us = 0
         """Time in the handler over all invocations, in microseconds."""
 

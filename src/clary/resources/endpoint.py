@@ -117,6 +117,13 @@ class VariantState:
     current_weight: float
     """The weight that the routers use."""
 
+    previous_count: int | None = None
+    """Instances that were asked for before the last change, to which a failed one goes back. None:
+    there was no change."""
+
+    previous_weight: float | None = None
+    """The same for the weight."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
@@ -140,9 +147,17 @@ class Endpoint:
     variants: tuple[VariantState, ...]
     """One for each production variant of ``config``, in its order."""
 
+    shadow_variants: tuple[VariantState, ...] = ()
+    """One for each shadow variant of ``config``."""
+
     deployment_config: Mapping[str, Any] | None = None
     """DeploymentConfig of the request, JSON types; Describe returns it."""
 
     created_at: datetime
     modified_at: datetime
     """When the wanted state or the status last changed."""
+
+    @property
+    def all_variants(self) -> tuple[VariantState, ...]:
+        """Production variants, then shadow variants: all that have instances."""
+        return (*self.variants, *self.shadow_variants)

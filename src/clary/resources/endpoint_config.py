@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from clary.resources.routing_table import DEFAULT_ROUTING, RoutingStrategy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductionVariant:
@@ -21,7 +23,8 @@ class ProductionVariant:
     """0 for a serverless variant."""
 
     initial_weight: float = 1.0
-    """Share of the traffic, relative to the sum over all variants. 0 or more."""
+    """Share of the traffic, relative to the sum over all variants; of a shadow variant, relative to
+    the production variant's. 0 or more."""
 
     startup_timeout_s: float | None = None
     """Time to the first answered ping, in seconds. None: the setting of the server."""
@@ -36,6 +39,12 @@ class ProductionVariant:
     def is_serverless(self) -> bool:
         """Whether the variant has no instances of its own."""
         return self.instance_type is None
+
+    @property
+    def routing(self) -> RoutingStrategy:
+        """How an instance is chosen for an invocation."""
+        named = self.definition.get("RoutingConfig", {}).get("RoutingStrategy")
+        return RoutingStrategy(named) if named else DEFAULT_ROUTING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +64,12 @@ class EndpointConfig:
     """The accepted request without name and tags, JSON types, as Describe must return it."""
 
     @property
+    def all_variants(self) -> tuple[ProductionVariant, ...]:
+        """Production variants, then shadow variants: all that have instances."""
+        return (*self.variants, *self.shadow_variants)
+
+    @property
     def model_names(self) -> tuple[str, ...]:
         """Names of all models that the variants use, each once, in order."""
-        named = (v.model_name for v in (*self.variants, *self.shadow_variants))
+        named = (v.model_name for v in self.all_variants)
         return tuple(dict.fromkeys(name for name in named if name is not None))

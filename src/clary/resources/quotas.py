@@ -20,7 +20,8 @@ class Quotas:
         """Refuse what would pass a quota.
 
         Args:
-            wanted: Instances that a request adds, by type.
+            wanted: Instances that a request adds, by type; less than 0 where it gives some back,
+                which is always allowed.
             in_use: Instances that endpoints already ask for, by type.
 
         Raises:
@@ -29,10 +30,10 @@ class Quotas:
         for instance_type, delta in wanted.items():
             limit = self.by_type.get(instance_type)
             used = in_use.get(instance_type, 0)
-            if limit is not None and used + delta > limit:
+            if limit is not None and delta > 0 and used + delta > limit:
                 raise _exceeded(f"{instance_type} for endpoint usage", limit, used, delta)
         used, delta = sum(in_use.values()), sum(wanted.values())
-        if used + delta > self.total:
+        if delta > 0 and used + delta > self.total:
             raise _exceeded("Number of instances across all endpoints", self.total, used, delta)
 
 

@@ -6,7 +6,20 @@ for the old one. All of it is immutable: an invocation that started with one val
 """
 
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
+
+
+class RoutingStrategy(StrEnum):
+    """How an instance of a variant is chosen (``RoutingConfig`` of a production variant)."""
+
+    RANDOM = "RANDOM"
+    LEAST_OUTSTANDING_REQUESTS = "LEAST_OUTSTANDING_REQUESTS"
+
+
+DEFAULT_ROUTING = RoutingStrategy.LEAST_OUTSTANDING_REQUESTS
+"""When a variant does not say. AWS's default is RANDOM, which only makes queues longer here: a
+gateway knows the open requests of its instances for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +43,31 @@ class InstanceRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantRoute:
-    """One production variant with its healthy instances."""
+    """One variant with its healthy instances."""
 
     name: str
     weight: float
     instances: tuple[InstanceRoute, ...]
+    routing: RoutingStrategy = DEFAULT_ROUTING
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "VariantRoute":
+        """Return the value that ``EndpointRoute.to_json`` wrote."""
+        return cls(
+            name=data["name"],
+            weight=float(data["weight"]),
+            instances=tuple(
+                InstanceRoute(
+                    id=instance["id"],
+                    containers=tuple(
+                        ContainerRoute(name=c["name"], workers=tuple(c["workers"]))
+                        for c in instance["containers"]
+                    ),
+                )
+                for instance in data["instances"]
+            ),
+            routing=RoutingStrategy(data.get("routing", DEFAULT_ROUTING)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +78,10 @@ class EndpointRoute:
     variants: tuple[VariantRoute, ...]
     """In the order of the endpoint configuration."""
 
+    shadow: VariantRoute | None = None
+    """Gets copies of invocations, beside exactly one production variant. Its weight, divided by
+    that one's, is the share that is copied."""
+
     def to_json(self) -> dict[str, Any]:
         """Return the value as JSON types."""
         return asdict(self)
@@ -52,23 +89,9 @@ class EndpointRoute:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "EndpointRoute":
         """Return the value that ``to_json`` wrote."""
+        shadow = data.get("shadow")
         return cls(
             name=data["name"],
-            variants=tuple(
-                VariantRoute(
-                    name=variant["name"],
-                    weight=float(variant["weight"]),
-                    instances=tuple(
-                        InstanceRoute(
-                            id=instance["id"],
-                            containers=tuple(
-                                ContainerRoute(name=c["name"], workers=tuple(c["workers"]))
-                                for c in instance["containers"]
-                            ),
-                        )
-                        for instance in variant["instances"]
-                    ),
-                )
-                for variant in data["variants"]
-            ),
+            variants=tuple(VariantRoute.from_json(variant) for variant in data["variants"]),
+            shadow=None if shadow is None else VariantRoute.from_json(shadow),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from clary.resources.routing_table import RoutingStrategy
 from clary.router.table import Instance, Variant, Worker
 
 STALLED_AFTER_S = 0.005
@@ -30,12 +31,35 @@ def choose_variant(variants: Sequence[Variant], fraction: float) -> Variant | No
     return usable[-1]
 
 
-def choose_instance(instances: Sequence[Instance]) -> Instance | None:
-    """Choose the usable instance with the fewest open requests."""
+def choose_instance(
+    instances: Sequence[Instance], routing: RoutingStrategy, fraction: float
+) -> Instance | None:
+    """Choose a usable instance: any, or one of those with the fewest open requests.
+
+    Args:
+        instances: Of one variant.
+        routing: The variant's strategy.
+        fraction: Random number, 0 up to but not including 1. Decides between equals, so that
+            each of them gets its part.
+    """
     usable = [instance for instance in instances if instance.is_usable]
-    if not usable:
-        return None
-    return min(usable, key=lambda instance: instance.outstanding)
+    if len(usable) < 2:
+        return usable[0] if usable else None
+    start = int(fraction * len(usable))
+    if routing is RoutingStrategy.RANDOM:
+        return usable[start]
+    return min(usable[start:] + usable[:start], key=lambda instance: instance.outstanding)
+
+
+def shadow_share(production_weight: float, shadow_weight: float) -> float:
+    """Return the share of invocations that a shadow variant gets copies of, 0 to 1.
+
+    Its weight divided by that of the production variant (endpoints.md 3). Beside a weight of 0,
+    which takes only what names its variant, a shadow of any weight gets it all.
+    """
+    if shadow_weight <= 0:
+        return 0.0
+    return 1.0 if shadow_weight >= production_weight else shadow_weight / production_weight
 
 
 def choose_worker(workers: Sequence[Worker], pack_below_s: float, now: float) -> Worker | None:

@@ -25,6 +25,7 @@ from clary.messages import (
     PROTOCOL_VERSION,
     REPLY,
     STREAM,
+    Frame,
     FrameDecoder,
     ProtocolError,
     parse_address,
@@ -53,6 +54,7 @@ class FrameChannel(asyncio.Protocol):
         self.mean_handler_s = 0.0
         self.progress_at = 0.0
         self.concurrency = 1
+        self.life = 0
         self._address = address
         self._on_ready = on_ready
         self._resubmit = resubmit
@@ -209,7 +211,7 @@ class FrameChannel(asyncio.Protocol):
             self._transport.abort()
             return
         if not self.is_ready and not self._is_closing and frames:
-            self._greet(frames[0].kind, frames[0].status, frames[0].number)
+            self._greet(frames[0])
         self.progress_at = time.monotonic()
         pending = self._pending
         parts: dict[int, list[bytes]] = {}
@@ -253,14 +255,15 @@ class FrameChannel(asyncio.Protocol):
         if self._is_closing and not pending and self._transport is not None:
             self._transport.close()
 
-    def _greet(self, kind: int, status: int, number: int) -> None:
+    def _greet(self, frame: Frame) -> None:
         """First frame of a connection, or a sign of life from a worker that was thought to hang."""
-        if kind == HELLO:
-            if status != PROTOCOL_VERSION:
+        if frame.kind == HELLO:
+            if frame.status != PROTOCOL_VERSION:
                 assert self._transport is not None
                 self._transport.abort()
                 return
-            self.concurrency = number
+            self.concurrency = frame.number
+            self.life = frame.request_id
         self.is_ready = True
         self._on_ready()
 
@@ -276,6 +279,7 @@ class FrameChannel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self.is_ready = False
+        self.life = 0
         self._unwritten = []
         pending, self._pending = self._pending, {}
         blocked, self._blocked = self._blocked, []

@@ -51,6 +51,8 @@ class HttpChannel:
         self.mean_handler_s = 0.0
         self.progress_at = 0.0
         self.concurrency = 0
+        # A server says nothing of its life, but one that is started anew listens on a new port.
+        self.life = port
         self._on_ready = on_ready
         self._resubmit = resubmit
         self.pool = tcp_pool(host, port, CONNECT_TIMEOUT_S)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from clary.errors import InvocationError
 from clary.metrics.registry import VariantCounters
+from clary.router.sessions import Session
 
 
 class Channel(Protocol):
@@ -27,6 +28,10 @@ class Channel(Protocol):
 
     progress_at: float
     """When it last answered something, or began to have something to answer; monotonic clock."""
+
+    life: int
+    """Which process answers here: changes with each that takes the address over. 32 bits, never 0;
+    0: not known at the moment, for there is no connection."""
 
     concurrency: int
     """Invocations that the worker works on at once; 0: no such limit."""
@@ -68,10 +73,12 @@ class Invocation:
         "deadline",
         "endpoint",
         "is_answering",
+        "is_mirrored",
         "is_streamed",
         "meta",
         "request_id",
         "sent_at",
+        "session",
         "target_variant",
         "variant",
         "wants_stream",
@@ -94,6 +101,10 @@ class Invocation:
         """Length of the whole body in bytes, also when it is streamed."""
         self.target_variant: str | None = None
         """Variant that the client chose, whatever the weights say."""
+        self.session: Session | None = None
+        """Session that it belongs to, which has its place; None: it may go anywhere."""
+        self.is_mirrored = False
+        """Whether it was decided if the shadow variant gets a copy, so that it is decided once."""
         # Set by the router once a worker is chosen:
         self.variant = ""
         """Name of the production variant."""

@@ -10,16 +10,25 @@ import random
 import time
 from collections import deque
 
-from clary.errors import InvalidRequest, InvocationError, InvocationTimeout, NotFound, Overloaded
+from clary.errors import (
+    InvalidRequest,
+    InvocationError,
+    InvocationTimeout,
+    NotFound,
+    Overloaded,
+    Refused,
+)
 from clary.messages import parse_address
 from clary.metrics.registry import Registry
-from clary.resources.routing_table import EndpointRoute
+from clary.resources.routing_table import EndpointRoute, VariantRoute
 from clary.router.admission import admit
-from clary.router.balancing import choose_instance, choose_variant, choose_worker
+from clary.router.balancing import choose_instance, choose_variant, choose_worker, shadow_share
 from clary.router.channel import FrameChannel
 from clary.router.http_channel import HttpChannel
-from clary.router.invocation import Invocation
-from clary.router.table import Endpoint, Instance, Variant, Worker
+from clary.router.invocation import Channel, Invocation, Resubmit
+from clary.router.sessions import Place, gone, instance_tag
+from clary.router.shadow import ShadowCopy
+from clary.router.table import Backlog, Endpoint, Instance, Shadow, Variant, Worker
 from clary.settings import RouterSettings
 
 SWEEP_S = 0.1
@@ -72,7 +81,7 @@ class Router:
         old = self._endpoints.get(name)
         if old is not None and old.route == route:
             return
-        new = None if route is None else self._build(route)
+        new = None if route is None else self._build(route, old)
         if new is None:
             self._endpoints.pop(name, None)
             self._registry.forget(name)
@@ -82,32 +91,45 @@ class Router:
             self._release(old)
         self._drain(name)
 
-    def _build(self, route: EndpointRoute) -> Endpoint:
-        variants = []
-        for variant in route.variants:
-            instances = []
-            for instance in variant.instances:
-                container = instance.containers[0]
-                workers = tuple(
-                    self._use(address, instance.id, route.name) for address in container.workers
-                )
-                instances.append(Instance(instance.id, container.name, workers))
-            counters = self._registry.variant(route.name, variant.name)
-            variants.append(Variant(variant.name, variant.weight, tuple(instances), counters))
-        return Endpoint(route.name, tuple(variants), route)
+    def _build(self, route: EndpointRoute, old: Endpoint | None) -> Endpoint:
+        variants = tuple(
+            self._build_variant(route.name, variant, self._resubmit) for variant in route.variants
+        )
+        shadow = None
+        if route.shadow is not None:
+            # A copy that a dead worker did not start is dropped: resubmitted, it would go to the
+            # production variant.
+            variant = self._build_variant(
+                route.name, route.shadow, lambda copy, error: copy.on_failure(error)
+            )
+            share = shadow_share(route.variants[0].weight, route.shadow.weight)
+            backlog = Backlog() if old is None or old.shadow is None else old.shadow.backlog
+            shadow = Shadow(variant, share, backlog)
+        return Endpoint(route.name, variants, route, shadow)
 
-    def _use(self, address: str, instance_id: str, endpoint: str) -> Worker:
+    def _build_variant(self, endpoint: str, route: VariantRoute, resubmit: Resubmit) -> Variant:
+        instances = []
+        for instance in route.instances:
+            container = instance.containers[0]
+            workers = tuple(
+                self._use(address, instance.id, endpoint, resubmit) for address in container.workers
+            )
+            instances.append(Instance(instance.id, container.name, workers))
+        counters = self._registry.variant(endpoint, route.name)
+        return Variant(route.name, route.weight, tuple(instances), counters, route.routing)
+
+    def _use(self, address: str, instance_id: str, endpoint: str, resubmit: Resubmit) -> Worker:
         worker = self._workers.get(address)
         if worker is None:
             kind = CHANNELS[parse_address(address)[0]]
-            channel = kind(address, on_ready=lambda: self._drain(endpoint), resubmit=self._resubmit)
+            channel = kind(address, on_ready=lambda: self._drain(endpoint), resubmit=resubmit)
             worker = self._workers[address] = Worker(address, instance_id, channel)
             channel.start()
         worker.uses += 1
         return worker
 
     def _release(self, endpoint: Endpoint) -> None:
-        for variant in endpoint.variants:
+        for variant in endpoint.all_variants:
             for instance in variant.instances:
                 for worker in instance.workers:
                     worker.uses -= 1
@@ -116,6 +138,17 @@ class Router:
                         worker.channel.close()
                         self._retired.append(worker)
 
+    def draining(self) -> list[str]:
+        """Return the instances that have left the table and still have open invocations."""
+        return sorted({w.instance_id for w in self._retired if w.channel.outstanding})
+
+    def place_of(self, channel: Channel | None) -> Place | None:
+        """Return the place that session ids name a channel's worker by."""
+        for worker in (*self._workers.values(), *self._retired):
+            if worker.channel is channel:
+                return Place(instance_tag(worker.instance_id), worker.channel.life)
+        return None
+
     # Invocations --------------------------------------------------------------------------
 
     def submit(self, invocation: Invocation) -> None:
@@ -123,7 +156,8 @@ class Router:
 
         Raises:
             NotFound: There is no such endpoint, or it takes no invocations.
-            InvalidRequest: The endpoint has no such variant.
+            InvalidRequest: The endpoint has no such variant, none with a weight, or the session is
+                not there any more.
             Overloaded: All queues are full.
         """
         endpoint = self._endpoints.get(invocation.endpoint)
@@ -133,7 +167,12 @@ class Router:
             self._park(invocation)
             return
         worker = endpoint.single
-        if worker is not None and worker.channel.is_ready and invocation.target_variant is None:
+        if (
+            worker is not None
+            and worker.channel.is_ready
+            and invocation.target_variant is None
+            and invocation.session is None
+        ):
             variant = endpoint.variants[0]
             if variant.weight > 0:
                 self._send(invocation, variant, variant.instances[0], worker)
@@ -141,6 +180,10 @@ class Router:
         self._submit_by_choice(invocation, endpoint)
 
     def _submit_by_choice(self, invocation: Invocation, endpoint: Endpoint) -> None:
+        session = invocation.session
+        if session is not None and session.place is not None:
+            self._submit_to_session(invocation, endpoint, session.id, session.place)
+            return
         variant: Variant | None
         if invocation.target_variant is not None:
             # Overrides the weights, also a weight of 0 (endpoints.md 3).
@@ -151,16 +194,71 @@ class Router:
                 )
         else:
             variant = choose_variant(endpoint.variants, random.random())  # noqa: S311 - no secret
-        instance = choose_instance(variant.instances) if variant is not None else None
-        worker = (
-            choose_worker(instance.workers, self._settings.pack_below_s, time.monotonic())
-            if instance is not None
-            else None
-        )
-        if variant is None or instance is None or worker is None:
+            if variant is None and not any(each.weight > 0 for each in endpoint.variants):
+                raise InvalidRequest(
+                    f"All variants of endpoint {endpoint.name} have the weight 0. Name one with "
+                    "TargetVariant, or give one a weight."
+                )
+        chosen = None if variant is None else self._choose(variant)
+        if variant is None or chosen is None:
             self._park(invocation)
-        else:
-            self._send(invocation, variant, instance, worker)
+            return
+        self._send(invocation, variant, *chosen)
+        if endpoint.shadow is not None and not invocation.is_mirrored and session is None:
+            invocation.is_mirrored = True
+            # At the loop's next turn, when the production variant's frame has been written.
+            asyncio.get_running_loop().call_soon(self._mirror, invocation, endpoint.shadow)
+
+    def _choose(self, variant: Variant) -> tuple[Instance, Worker] | None:
+        instance = choose_instance(
+            variant.instances,
+            variant.routing,
+            random.random(),  # noqa: S311 - no secret
+        )
+        if instance is None:
+            return None
+        worker = choose_worker(instance.workers, self._settings.pack_below_s, time.monotonic())
+        return None if worker is None else (instance, worker)
+
+    def _submit_to_session(
+        self, invocation: Invocation, endpoint: Endpoint, session_id: str, place: Place
+    ) -> None:
+        for variant in endpoint.variants:
+            for instance in variant.instances:
+                if instance.tag != place.instance_tag:
+                    continue
+                lives = [worker.channel.life for worker in instance.workers]
+                if place.worker_life in lives:
+                    worker = instance.workers[lives.index(place.worker_life)]
+                    if worker.channel.is_ready:
+                        self._send(invocation, variant, instance, worker)
+                    else:
+                        self._park(invocation)
+                    return
+                if 0 in lives:  # the one that is being connected to may have it
+                    self._park(invocation)
+                    return
+        raise gone(session_id)
+
+    def _mirror(self, invocation: Invocation, shadow: Shadow) -> None:
+        """Send a copy to the shadow variant, if its share, its health and its backlog say so."""
+        # A streamed body is not here to be copied.
+        if random.random() >= shadow.share or invocation.is_streamed:  # noqa: S311 - no secret
+            return
+        settings, backlog, variant = self._settings, shadow.backlog, shadow.variant
+        chosen = None
+        if (
+            backlog.copies < settings.shadow_max_outstanding
+            and backlog.body_bytes + len(invocation.body) <= settings.shadow_max_bytes
+        ):
+            chosen = self._choose(variant)
+        if chosen is None:
+            variant.counters.dropped += 1
+            return
+        instance, worker = chosen
+        variant.counters.invocations += 1
+        copy = ShadowCopy(invocation, variant, instance.container, worker.channel, backlog)
+        worker.channel.submit(copy)
 
     def _send(
         self, invocation: Invocation, variant: Variant, instance: Instance, worker: Worker
@@ -183,14 +281,16 @@ class Router:
         variant.counters.invocations += 1
         channel.submit(invocation)
 
-    def can_stream(self, name: str) -> bool:
+    def can_stream(self, invocation: Invocation) -> bool:
         """Whether a body can be passed on while it arrives, without parking it first."""
-        endpoint = self._endpoints.get(name)
-        if endpoint is None:
+        endpoint = self._endpoints.get(invocation.endpoint)
+        if endpoint is None or invocation.session is not None:
             return False
+        target = invocation.target_variant
         return any(
-            variant.weight > 0 and instance.is_usable
+            instance.is_usable
             for variant in endpoint.variants
+            if (variant.weight > 0 if target is None else variant.name == target)
             for instance in variant.instances
         )
 
@@ -238,8 +338,10 @@ class Router:
         for give_up_at, invocation in parked:
             try:
                 self.submit(invocation)
-            except (NotFound, InvalidRequest) as error:
+            except NotFound as error:
                 invocation.on_failure(EndpointGone(str(error)))
+            except InvalidRequest as error:
+                invocation.on_failure(Refused(error.message))
             except Overloaded as error:
                 invocation.on_failure(error)
             waiting = self._parked.get(name)

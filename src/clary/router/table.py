@@ -5,8 +5,9 @@ on between two of them are the ``Worker`` objects, one per address, with their o
 """
 
 from clary.metrics.registry import VariantCounters
-from clary.resources.routing_table import EndpointRoute
+from clary.resources.routing_table import DEFAULT_ROUTING, EndpointRoute, RoutingStrategy
 from clary.router.invocation import Channel
+from clary.router.sessions import instance_tag
 
 
 class Worker:
@@ -25,10 +26,12 @@ class Worker:
 class Instance:
     """One healthy instance of a variant."""
 
-    __slots__ = ("container", "id", "workers")
+    __slots__ = ("container", "id", "tag", "workers")
 
     def __init__(self, id: str, container: str, workers: tuple[Worker, ...]) -> None:
         self.id = id
+        self.tag = instance_tag(id)
+        """What session ids name it by."""
         self.container = container
         self.workers = workers
 
@@ -44,34 +47,74 @@ class Instance:
 
 
 class Variant:
-    """One production variant."""
+    """One variant, production or shadow."""
 
-    __slots__ = ("counters", "instances", "name", "weight")
+    __slots__ = ("counters", "instances", "name", "routing", "weight")
 
     def __init__(
-        self, name: str, weight: float, instances: tuple[Instance, ...], counters: VariantCounters
+        self,
+        name: str,
+        weight: float,
+        instances: tuple[Instance, ...],
+        counters: VariantCounters,
+        routing: RoutingStrategy = DEFAULT_ROUTING,
     ) -> None:
         self.name = name
+        self.routing = routing
         self.weight = weight
         self.instances = instances
         self.counters = counters
 
 
+class Backlog:
+    """Copies that a shadow variant has not answered yet. Lives on when the route changes."""
+
+    __slots__ = ("body_bytes", "copies")
+
+    def __init__(self) -> None:
+        self.copies = 0
+        self.body_bytes = 0
+
+
+class Shadow:
+    """A shadow variant: gets copies of invocations as long as it keeps up."""
+
+    __slots__ = ("backlog", "share", "variant")
+
+    def __init__(self, variant: Variant, share: float, backlog: Backlog) -> None:
+        self.variant = variant
+        self.share = share
+        """Share of the production variant's invocations that is copied, 0 to 1."""
+        self.backlog = backlog
+
+
 class Endpoint:
     """One endpoint that takes invocations."""
 
-    __slots__ = ("name", "route", "single", "variants")
+    __slots__ = ("name", "route", "shadow", "single", "variants")
 
-    def __init__(self, name: str, variants: tuple[Variant, ...], route: EndpointRoute) -> None:
+    def __init__(
+        self,
+        name: str,
+        variants: tuple[Variant, ...],
+        route: EndpointRoute,
+        shadow: Shadow | None = None,
+    ) -> None:
         self.name = name
+        self.shadow = shadow
         self.variants = variants
         self.route = route
-        only = variants[0] if len(variants) == 1 else None
+        only = variants[0] if len(variants) == 1 and shadow is None else None
         self.single: Worker | None = None
         """The only worker of the only instance of the only variant: the common case on a laptop."""
         if only is not None and len(only.instances) == 1 and len(only.instances[0].workers) == 1:
             self.single = only.instances[0].workers[0]
 
     def variant(self, name: str) -> Variant | None:
-        """Return the variant of that name."""
+        """Return the production variant of that name."""
         return next((variant for variant in self.variants if variant.name == name), None)
+
+    @property
+    def all_variants(self) -> tuple[Variant, ...]:
+        """Production variants, then the shadow variant: all that have workers."""
+        return self.variants if self.shadow is None else (*self.variants, self.shadow.variant)

@@ -6,7 +6,7 @@ moved on meanwhile, the write does nothing.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,10 +23,16 @@ from clary.resources.endpoint import (
     VariantState,
     next_status,
 )
-from clary.resources.endpoint_config import EndpointConfig
+from clary.resources.endpoint_config import EndpointConfig, ProductionVariant
 from clary.resources.model import Model
 from clary.resources.names import Namespace, ResourceKind, name_key
 from clary.resources.quotas import Quotas
+from clary.resources.variant_changes import (
+    VariantChange,
+    added_instances,
+    change_variants,
+    restored,
+)
 from clary.store.changes import Changes
 from clary.store.database import Database
 from clary.store.documents import (
@@ -101,7 +107,8 @@ class Endpoints:
                 failure_reason=None,
                 config=config,
                 models=models,
-                variants=_initial_variants(config),
+                variants=_initial_states(config.variants),
+                shadow_variants=_initial_states(config.shadow_variants),
                 deployment_config=deployment_config,
                 created_at=now,
                 modified_at=now,
@@ -135,6 +142,59 @@ class Endpoints:
             _update(connection, row, status=status, generation=row.generation + 1, modified_at=now)
 
         await self._database.write(apply, after_commit=lambda _: self._notify(name))
+
+    async def change_variants(
+        self, name: str, changes: Sequence[VariantChange], *, quotas: Quotas
+    ) -> Endpoint:
+        """Want other weights and counts of variants: Updating. No new fleet is needed for it.
+
+        Args:
+            name: The endpoint.
+            changes: At most one for each variant, production or shadow.
+            quotas: For the instances that the changes add.
+
+        Returns:
+            The endpoint as it is wanted now.
+
+        Raises:
+            NotFound: There is none.
+            InUse: It is being created, updated or deleted, or has failed.
+            InvalidRequest: A variant is unknown, or cannot have this weight or count.
+            LimitExceeded: The account would have more instances than it may.
+        """
+        now = self._clock.now()
+
+        def apply(connection: Connection) -> Endpoint:
+            row = _find_row(connection, name)
+            if row is None:
+                raise self._namespace.could_not_find(_KIND, name)
+            try:
+                status = next_status(EndpointStatus(row.status), EndpointEvent.UPDATE_REQUESTED)
+            except IllegalTransition as error:
+                raise self._namespace.in_progress(name) from error
+            endpoint = self._load(row, _variant_states(connection, row.name_key)[row.name_key])
+            states = change_variants(endpoint, changes)
+            quotas.check(added_instances(endpoint, states), _instances_in_use(connection))
+            _write_states(connection, row, states)
+            _update(
+                connection,
+                row,
+                status=status,
+                generation=row.generation + 1,
+                failure_reason=None,
+                modified_at=now,
+            )
+            return replace(
+                endpoint,
+                status=status,
+                generation=row.generation + 1,
+                failure_reason=None,
+                modified_at=now,
+                variants=states[: len(endpoint.variants)],
+                shadow_variants=states[len(endpoint.variants) :],
+            )
+
+        return await self._database.write(apply, after_commit=lambda _: self._notify(name))
 
     async def list(self, listing: Listing) -> Page[EndpointSummary]:
         """Return one page of a list."""
@@ -215,6 +275,8 @@ class Endpoints:
     ) -> bool:
         """Apply what has happened to the status, when the generation is still the one named.
 
+        A change that is given up is taken back with it: what was wanted before is wanted again.
+
         Args:
             name: The endpoint.
             generation: The generation that the event was computed for.
@@ -239,6 +301,9 @@ class Endpoints:
             if (status, reason) == (row.status, row.failure_reason):
                 return False
             _update(connection, row, status=status, failure_reason=reason, modified_at=now)
+            if status is EndpointStatus.ROLLING_BACK:
+                states = _variant_states(connection, row.name_key).get(row.name_key, ())
+                _write_states(connection, row, [restored(state) for state in states])
             return True
 
         return await self._database.write(
@@ -266,15 +331,7 @@ class Endpoints:
                 for state in _variant_states(connection, row.name_key).get(row.name_key, ())
             }
             changed = [v for v in variants if v.name in known and known[v.name] != v]
-            for state in changed:
-                connection.execute(
-                    endpoint_variants.update()
-                    .where(
-                        endpoint_variants.c.endpoint_key == row.name_key,
-                        endpoint_variants.c.name == state.name,
-                    )
-                    .values(**_counts(state))
-                )
+            _write_states(connection, row, changed)
             return bool(changed)
 
         return await self._database.write(
@@ -316,16 +373,18 @@ class Endpoints:
             models[model_name] = model
         return config, models
 
-    def _load(self, row: Row[Any], variants: Sequence[VariantState]) -> Endpoint:
+    def _load(self, row: Row[Any], states: Sequence[VariantState]) -> Endpoint:
+        config = load_endpoint_config(row.config)
         return Endpoint(
             name=row.name,
             arn=self._namespace.arn(_KIND, row.name),
             status=EndpointStatus(row.status),
             generation=row.generation,
             failure_reason=row.failure_reason,
-            config=load_endpoint_config(row.config),
+            config=config,
             models={name: load_model(document) for name, document in row.models.items()},
-            variants=tuple(variants),
+            variants=tuple(states[: len(config.variants)]),
+            shadow_variants=tuple(states[len(config.variants) :]),
             deployment_config=row.deployment_config,
             created_at=row.created_at,
             modified_at=row.modified_at,
@@ -380,13 +439,25 @@ def _insert(connection: Connection, endpoint: Endpoint) -> None:
                 **_counts(state),
             }
             for position, (variant, state) in enumerate(
-                zip(endpoint.config.variants, endpoint.variants, strict=True)
+                zip(endpoint.config.all_variants, endpoint.all_variants, strict=True)
             )
         ],
     )
 
 
-def _initial_variants(config: EndpointConfig) -> tuple[VariantState, ...]:
+def _write_states(connection: Connection, row: Row[Any], states: Sequence[VariantState]) -> None:
+    for state in states:
+        connection.execute(
+            endpoint_variants.update()
+            .where(
+                endpoint_variants.c.endpoint_key == row.name_key,
+                endpoint_variants.c.name == state.name,
+            )
+            .values(**_counts(state))
+        )
+
+
+def _initial_states(variants: Sequence[ProductionVariant]) -> tuple[VariantState, ...]:
     return tuple(
         VariantState(
             name=variant.name,
@@ -395,16 +466,18 @@ def _initial_variants(config: EndpointConfig) -> tuple[VariantState, ...]:
             desired_weight=variant.initial_weight,
             current_weight=variant.initial_weight,
         )
-        for variant in config.variants
+        for variant in variants
     )
 
 
-def _counts(state: VariantState) -> dict[str, float]:
+def _counts(state: VariantState) -> dict[str, float | None]:
     return {
         "desired_count": state.desired_count,
         "current_count": state.current_count,
         "desired_weight": state.desired_weight,
         "current_weight": state.current_weight,
+        "previous_count": state.previous_count,
+        "previous_weight": state.previous_weight,
     }
 
 
@@ -424,6 +497,8 @@ def _variant_states(
             current_count=row.current_count,
             desired_weight=row.desired_weight,
             current_weight=row.current_weight,
+            previous_count=row.previous_count,
+            previous_weight=row.previous_weight,
         )
         states.setdefault(row.endpoint_key, []).append(state)
     return states
@@ -431,7 +506,7 @@ def _variant_states(
 
 def _instances_by_type(config: EndpointConfig) -> Mapping[str, int]:
     counts: Counter[str] = Counter()
-    for variant in (*config.variants, *config.shadow_variants):
+    for variant in config.all_variants:
         if variant.instance_type is not None:
             counts[variant.instance_type] += variant.initial_instance_count
     return counts

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = "0001"
+VERSION = "0002"
 """Revision of the last migration."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,6 +91,8 @@ endpoint_variants = sa.Table(
     sa.Column("current_count", sa.Integer, nullable=False),
     sa.Column("desired_weight", sa.Float, nullable=False),
     sa.Column("current_weight", sa.Float, nullable=False),
+    sa.Column("previous_count", sa.Integer),
+    sa.Column("previous_weight", sa.Float),
 )
 
 # No foreign key to the endpoint: a record outlives it until its process is known to be gone.

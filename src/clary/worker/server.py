@@ -10,6 +10,7 @@ more cores are used by more workers.
 """
 
 import asyncio
+import os
 import time
 from collections import deque
 from typing import Callable, Deque, Dict, List, Optional, Set, Tuple, cast
@@ -62,6 +63,7 @@ class Server:
         self._connections: Set[Connection] = set()
         self._is_draining = False
         self.is_async = handler.is_async
+        self.life = int.from_bytes(os.urandom(4), "big") or 1
 
     def connection(self) -> "Connection":
         """Return the protocol of one new connection."""
@@ -236,7 +238,12 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         self._server.add(self)
         self.write(
-            encode_frame(HELLO, status=PROTOCOL_VERSION, number=0 if self._server.is_async else 1)
+            encode_frame(
+                HELLO,
+                self._server.life,
+                status=PROTOCOL_VERSION,
+                number=0 if self._server.is_async else 1,
+            )
         )
 
     def data_received(self, data: bytes) -> None:

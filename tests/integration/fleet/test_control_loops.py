@@ -31,12 +31,17 @@ class Board:
     store: Store
     routes: dict[str, EndpointRoute | None] = field(default_factory=dict)
     history: list[tuple[str, list[str] | None, str | None]] = field(default_factory=list)
+    busy: set[str] = field(default_factory=set)
+    """Instances that gateways have open invocations with."""
 
     async def publish(self, name: str, route: EndpointRoute | None) -> None:
         endpoint = await self.store.endpoints.find(name)
         ids = None if route is None else [i.id for v in route.variants for i in v.instances]
         self.routes[name] = route
         self.history.append((name, ids, endpoint.status if endpoint else None))
+
+    def is_draining(self, instance_id: str) -> bool:
+        return instance_id in self.busy
 
     def instances(self, name: str) -> list[str]:
         route = self.routes.get(name)

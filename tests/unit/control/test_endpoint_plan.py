@@ -26,12 +26,14 @@ from clary.control.endpoint_plan import (
 from clary.fleet.instance import ObservedInstance
 from clary.fleet.launchers.base import InstanceState
 from clary.resources.endpoint import MAX_FAILURE_REASON, Endpoint, EndpointEvent, EndpointStatus
-from clary.resources.routing_table import ContainerRoute
+from clary.resources.routing_table import ContainerRoute, EndpointRoute
 
 LIMITS = StartLimits(startup_timeout_s=480, download_timeout_s=3600)
 WORKER = "unix:/w0.sock"
 CREATING = EndpointStatus.CREATING
 IN_SERVICE = EndpointStatus.IN_SERVICE
+UPDATING = EndpointStatus.UPDATING
+READY, GAVE_UP = EndpointEvent.READY, EndpointEvent.GAVE_UP
 
 
 def an_endpoint(
@@ -174,7 +176,7 @@ STOPPING = InstanceState.STOPPING
             an_endpoint(),
             [seen(state=HEALTHY, stopping=True)],
             9,
-            [StopInstance("i-1"), AddInstance("AllTraffic")],
+            [StopInstance("i-1", drains=True), AddInstance("AllTraffic")],
             None,
             id="marked, but a crash came before the stop",
         ),
@@ -241,7 +243,7 @@ STOPPING = InstanceState.STOPPING
             an_endpoint(IN_SERVICE),
             [seen("i-1"), seen("i-2"), seen("i-3", STARTING)],
             9,
-            [StopInstance("i-3"), StopInstance("i-2")],
+            [StopInstance("i-3", drains=True), StopInstance("i-2", drains=True)],
             None,
             id="too many: those that do not work go first, then the newest",
         ),
@@ -323,8 +325,124 @@ def test_who_gets_invocations_of_an_endpoint_in_service(
 def test_surplus_leaves_the_route_before_it_is_stopped() -> None:
     result = plan(an_endpoint(IN_SERVICE), seen(), seen("i-2"))
 
-    assert result.actions == (StopInstance("i-2"),)
+    assert result.actions == (StopInstance("i-2", drains=True),)
     assert routed(result) == ["i-1"]
+
+
+def an_update(status: EndpointStatus = UPDATING, **state: Any) -> Endpoint:
+    """An endpoint whose second generation wants what ``state`` says of its only variant."""
+    return replace(
+        an_endpoint(status),
+        generation=2,
+        variants=(a_variant_state(**{"previous_count": 1, "previous_weight": 1.0, **state}),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "instances", "event"),
+    [
+        pytest.param(an_update(desired_weight=0.0), [seen()], READY, id="a weight: at once"),
+        pytest.param(
+            an_update(desired_weight=0.0),
+            [seen(state=FAILED)],
+            READY,
+            id="a weight, away from a variant that is broken",
+        ),
+        pytest.param(
+            an_update(desired_count=2), [seen()], None, id="more instances: when they are healthy"
+        ),
+        pytest.param(
+            an_update(desired_count=2), [seen(), seen("i-2", generation=2)], READY, id="and now"
+        ),
+        pytest.param(
+            an_update(desired_count=2),
+            [seen(), seen("i-2", FAILED, generation=2, reason="No.")],
+            GAVE_UP,
+            id="a new one fails: back",
+        ),
+        pytest.param(
+            an_update(desired_count=2),
+            [seen(state=FAILED), seen("i-2", STARTING, generation=2)],
+            None,
+            id="an old one fails: no reason to give up",
+        ),
+        pytest.param(
+            an_update(desired_count=1, previous_count=2),
+            [seen(), seen("i-2")],
+            READY,
+            id="fewer instances: at once",
+        ),
+        pytest.param(
+            an_update(EndpointStatus.ROLLING_BACK),
+            [seen(state=FAILED)],
+            READY,
+            id="the way back waits for nothing",
+        ),
+    ],
+)
+def test_when_a_change_of_counts_and_weights_is_done(
+    endpoint: Endpoint, instances: list[KnownInstance], event: EndpointEvent | None
+) -> None:
+    result = plan(endpoint, *instances, age_s=9)
+
+    assert result.event is event
+    assert result.route is not None
+
+
+def test_a_change_that_is_given_up_says_why_and_keeps_the_route() -> None:
+    failed = seen("i-2", FAILED, generation=2, reason="No module named 'x'.")
+
+    result = plan(an_update(desired_count=2), seen(), failed)
+
+    assert result.failure_reason == "No module named 'x'."
+    assert routed(result) == ["i-1"]
+
+
+def test_a_failed_instance_that_is_wanted_no_more_goes_at_once() -> None:
+    rolled_back = an_update(EndpointStatus.ROLLING_BACK)
+
+    result = plan(rolled_back, seen(), seen("i-2", FAILED, generation=2), age_s=1)
+
+    assert result.actions == (StopInstance("i-2"),)
+
+
+def a_shadowed_endpoint(status: EndpointStatus = IN_SERVICE) -> Endpoint:
+    return replace(
+        an_endpoint(status),
+        config=an_endpoint_config(shadow_variants=(a_variant("Shadow"),)),
+        shadow_variants=(a_variant_state("Shadow", desired_weight=0.5),),
+    )
+
+
+def test_a_shadow_variant_has_instances_of_its_own() -> None:
+    assert plan(a_shadowed_endpoint(CREATING)).actions == (
+        AddInstance("AllTraffic"),
+        AddInstance("Shadow"),
+    )
+
+
+def test_a_shadow_variant_is_routed_beside_the_production_variant() -> None:
+    result = plan(a_shadowed_endpoint(), seen(), seen("i-2", variant_name="Shadow"))
+
+    assert routed(result) == ["i-1"]
+    assert result.route is not None
+    assert result.route.shadow is not None
+    assert result.route.shadow.weight == 0.5
+    assert [i.id for i in result.route.shadow.instances] == ["i-2"]
+    assert EndpointRoute.from_json(result.route.to_json()) == result.route
+
+
+def test_the_routing_strategy_of_a_variant_is_in_its_route() -> None:
+    chosen = {"RoutingConfig": {"RoutingStrategy": "RANDOM"}}
+    endpoint = replace(
+        an_endpoint(IN_SERVICE, names=("a", "b")),
+        config=an_endpoint_config(variants=(a_variant("a", definition=chosen), a_variant("b"))),
+    )
+
+    route = plan(endpoint).route
+
+    assert route is not None
+    assert [v.routing for v in route.variants] == ["RANDOM", "LEAST_OUTSTANDING_REQUESTS"]
 
 
 @pytest.mark.parametrize("status", [EndpointStatus.DELETING, EndpointStatus.FAILED])
@@ -379,7 +497,10 @@ def test_a_failed_instance_is_looked_at_again_when_its_time_comes() -> None:
     ("changes", "words"),
     [
         ({"config": an_endpoint_config(variants=(a_variant(instance_type=None),))}, "serverless"),
-        ({"config": an_endpoint_config(shadow_variants=(a_variant("s"),))}, "shadow"),
+        (
+            {"config": an_endpoint_config(shadow_variants=(a_variant("s", model_name=None),))},
+            "components",
+        ),
         (
             {"config": an_endpoint_config(definition={"AsyncInferenceConfig": {"x": 1}})},
             "asynchronous",

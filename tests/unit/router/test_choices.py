@@ -6,10 +6,17 @@ import pytest
 
 from clary.errors import Overloaded
 from clary.metrics.registry import VariantCounters
+from clary.resources.routing_table import RoutingStrategy
 from clary.router.admission import admit
-from clary.router.balancing import choose_instance, choose_variant, choose_worker
+from clary.router.balancing import (
+    choose_instance,
+    choose_variant,
+    choose_worker,
+    shadow_share,
+)
 from clary.router.table import Instance, Variant, Worker
 
+RANDOM, LEAST = RoutingStrategy.RANDOM, RoutingStrategy.LEAST_OUTSTANDING_REQUESTS
 FAST, SLOW = 0.00001, 0.001
 PACK_BELOW_S = 0.00004
 
@@ -23,6 +30,7 @@ class State:
     mean_handler_s: float = 0.0
     concurrency: int = 1
     progress_at: float = 0.0
+    life: int = 1
 
 
 def worker(name, **state):
@@ -66,14 +74,47 @@ def test_a_variant_without_a_usable_instance_gets_nothing():
 def test_the_instance_with_the_fewest_open_requests_is_chosen():
     busy = instance("busy", worker("a", outstanding=1), worker("b", outstanding=1))
     free = instance("free", worker("c", outstanding=1))
-    assert choose_instance([busy, free]) is free
+    for fraction in (0.0, 0.5, 0.999):
+        assert choose_instance([busy, free], LEAST, fraction) is free
+        assert choose_instance([free, busy], LEAST, fraction) is free
+
+
+@pytest.mark.parametrize("routing", RoutingStrategy)
+@pytest.mark.parametrize(("fraction", "chosen"), [(0.0, 0), (0.32, 0), (0.34, 1), (0.999, 2)])
+def test_instances_that_are_equal_get_equal_parts(routing, fraction, chosen):
+    instances = [instance(name, worker("a", outstanding=1)) for name in "abc"]
+    assert choose_instance(instances, routing, fraction) is instances[chosen]
+
+
+def test_random_routing_does_not_look_at_open_requests():
+    busy = instance("busy", worker("a", outstanding=100))
+    free = instance("free", worker("b"))
+    assert choose_instance([busy, free], RANDOM, 0.49) is busy
+    assert choose_instance([busy, free], RANDOM, 0.51) is free
 
 
 def test_an_instance_whose_workers_are_away_is_not_chosen():
     away = instance("away", worker("a", is_ready=False))
     busy = instance("busy", worker("b", outstanding=9))
-    assert choose_instance([away, busy]) is busy
-    assert choose_instance([away]) is None
+    for routing in RoutingStrategy:
+        assert choose_instance([away, busy], routing, 0.0) is busy
+        assert choose_instance([away], routing, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("production", "shadow", "share"),
+    [
+        pytest.param(1, 1, 1.0, id="equal weights: all"),
+        pytest.param(1, 0.5, 0.5, id="half the weight: half"),
+        pytest.param(10, 1, 0.1, id="a tenth"),
+        pytest.param(1, 3, 1.0, id="never more than all"),
+        pytest.param(1, 0, 0.0, id="weight 0: nothing"),
+        pytest.param(0, 1, 1.0, id="beside a production weight of 0: all that there is"),
+        pytest.param(0, 0, 0.0, id="both 0"),
+    ],
+)
+def test_a_shadow_gets_the_share_that_its_weight_asks_for(production, shadow, share):
+    assert shadow_share(production, shadow) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Endpoints: Create, Describe, List, Delete."""
+"""Endpoints: Create, Describe, List, change weights and counts, Delete."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,11 @@ from clary.api.sagemaker.definitions import (
     serialize_page,
     without_empties,
 )
+from clary.errors import InvalidRequest
 from clary.resources.endpoint import MAX_FAILURE_REASON, Endpoint, EndpointStatus, VariantState
 from clary.resources.endpoint_config import ProductionVariant
 from clary.resources.names import ResourceKind
+from clary.resources.variant_changes import VariantChange
 
 _KEPT_OF_VARIANT = ("ManagedInstanceScaling", "RoutingConfig")
 _KEPT_OF_CONFIG = ("AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig")
@@ -51,10 +53,33 @@ async def list_endpoints(call: Call, request: Request) -> Reply:
     return serialize_page("Endpoints", items, page, request)
 
 
+@operation("sagemaker", "UpdateEndpointWeightsAndCapacities")
+async def update_endpoint_weights_and_capacities(call: Call, request: Request) -> Reply:
+    endpoint = await call.store.endpoints.change_variants(
+        request["EndpointName"],
+        [_parse_change(change) for change in request["DesiredWeightsAndCapacities"]],
+        quotas=call.backend.quotas,
+    )
+    return {"EndpointArn": endpoint.arn}
+
+
 @operation("sagemaker", "DeleteEndpoint")
 async def delete_endpoint(call: Call, request: Request) -> Reply:
     await call.store.endpoints.request_deletion(request["EndpointName"])
     return {}
+
+
+def _parse_change(change: Mapping[str, Any]) -> VariantChange:
+    if "ServerlessUpdateConfig" in change:
+        raise InvalidRequest(
+            f'Variant "{change["VariantName"]}" cannot take a ServerlessUpdateConfig: this server '
+            "runs no serverless variants yet."
+        )
+    return VariantChange(
+        variant_name=change["VariantName"],
+        weight=change.get("DesiredWeight"),
+        count=change.get("DesiredInstanceCount"),
+    )
 
 
 def serialize_endpoint(endpoint: Endpoint) -> dict[str, Any]:
@@ -72,6 +97,15 @@ def serialize_endpoint(endpoint: Endpoint) -> dict[str, Any]:
             for variant, state in zip(endpoint.config.variants, endpoint.variants, strict=True)
         ],
     }
+    # Shadow variants of an endpoint that was made before they could run have no state.
+    shadows = [
+        _serialize_variant(endpoint, variant, state)
+        for variant, state in zip(
+            endpoint.config.shadow_variants, endpoint.shadow_variants, strict=False
+        )
+    ]
+    if shadows:
+        reply["ShadowProductionVariants"] = shadows
     if endpoint.failure_reason:
         reply["FailureReason"] = endpoint.failure_reason[:MAX_FAILURE_REASON]
     if endpoint.deployment_config:
@@ -117,6 +151,8 @@ def _serialize_images(endpoint: Endpoint, variant: ProductionVariant) -> list[di
 def _serialize_variant_status(endpoint: Endpoint, state: VariantState) -> dict[str, Any] | None:
     """Return what a variant is busy with, in AWS's words (endpoints.md 2); None: nothing."""
     count = state.desired_count
+    if endpoint.status is EndpointStatus.UPDATING and count == state.current_count:
+        return None  # another variant is scaled, or only weights change
     messages = {
         EndpointStatus.CREATING: f"Launching {count} instance(s).",
         EndpointStatus.UPDATING: f"Scaling out desired instance count to {count}.",
