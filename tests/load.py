@@ -1,8 +1,11 @@
 """A steady load on one endpoint, from threads of the test, that remembers how each call went."""
 
 import http.client
+import socket
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -84,3 +87,41 @@ class Load:
     def good_since(self, moment: float) -> int:
         """Count the good calls that began after a moment of the monotonic clock."""
         return sum(o.status == 200 and o.started > moment for o in list(self.outcomes))
+
+
+def count_variants(
+    port: int, endpoint: str, calls: int, *, connections: int = 4, target: str | None = None
+) -> Counter[str]:
+    """Call an endpoint many times, fast, and count which variant answered.
+
+    Whole requests on raw keep-alive connections: http.client alone would take most of the time.
+    A call that does not end with 200 counts under its status line.
+    """
+    headers = f"X-Amzn-SageMaker-Target-Variant: {target}\r\n" if target else ""
+    request = (
+        f"POST /endpoints/{endpoint}/invocations HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        f"Content-Type: application/json\r\n{headers}Content-Length: 2\r\n\r\n{{}}"
+    ).encode()
+
+    def run(count: int) -> Counter[str]:
+        seen: Counter[str] = Counter()
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            reader = connection.makefile("rb")
+            for _ in range(count):
+                connection.sendall(request)
+                status = reader.readline().strip().decode()
+                lines = dict(_header(line) for line in iter(reader.readline, b"\r\n"))
+                reader.read(int(lines["content-length"]))
+                is_good = status.endswith("200 OK")
+                seen[lines["x-amzn-invoked-production-variant"] if is_good else status] += 1
+            reader.close()
+        return seen
+
+    shares = [calls // connections + (n < calls % connections) for n in range(connections)]
+    with ThreadPoolExecutor(connections) as pool:
+        return sum(pool.map(run, shares), Counter())
+
+
+def _header(line: bytes) -> tuple[str, str]:
+    name, _, value = line.decode().strip().partition(": ")
+    return name.lower(), value

@@ -365,12 +365,12 @@ class Server:
         return self.wait_for_status(name, "InService")
 
     def wait_for_status(self, name: str, *statuses: str, timeout_s: float = 60.0) -> dict[str, Any]:
-        """Wait until the endpoint leaves its ``...ing`` status and assert where it ends."""
+        """Wait until the endpoint is not busy any more and assert where it ends."""
         description: dict[str, Any] = {}
 
         def settled() -> bool:
             description.update(self.sagemaker.describe_endpoint(EndpointName=name))
-            return not description["EndpointStatus"].endswith("ing")
+            return not description["EndpointStatus"].endswith(("ing", "Back"))
 
         wait_for(settled, timeout_s=timeout_s, what=f"endpoint {name} to settle")
         assert description["EndpointStatus"] in statuses, description
