@@ -48,6 +48,7 @@ _TABLE: dict[tuple[str | None, str | None], dict[type[Error], Spelling]] = {
         AccessDenied: ("AccessDeniedException", 400),
     },
     ("sagemaker", "DeleteEndpoint"): {InUse: ("ValidationException", 400)},
+    ("sagemaker", "UpdateEndpointWeightsAndCapacities"): {InUse: ("ValidationException", 400)},
     ("sts", None): {
         InvalidRequest: ("ValidationError", 400),
         AccessDenied: ("AccessDenied", 403),

@@ -20,6 +20,7 @@ from clary.control.loop import ControlLoops
 from clary.resources.endpoint import Endpoint, EndpointStatus
 from clary.resources.quotas import Quotas
 from clary.resources.routing_table import EndpointRoute
+from clary.resources.variant_changes import VariantChange
 from clary.store import Store
 from fleets import ECHO, Site, pack
 
@@ -268,5 +269,39 @@ def test_one_endpoint_that_cannot_start_does_not_hold_up_another(site: Site) -> 
             endpoint = await c.settled("bad")
             assert endpoint.status is EndpointStatus.FAILED
             assert "not a gzip-compressed tar archive" in (endpoint.failure_reason or "")
+
+    asyncio.run(story())
+
+
+def test_a_surplus_instance_is_stopped_when_its_invocations_are_done(site: Site) -> None:
+    async def story() -> None:
+        async with control(site) as c:
+            await c.create("digits", a_model_url(site), initial_instance_count=2)
+            await c.settled("digits")
+            c.board.busy.update(c.board.instances("digits"))
+            fewer = VariantChange(variant_name="AllTraffic", count=1)
+
+            await c.store.endpoints.change_variants("digits", [fewer], quotas=Quotas(total=2))
+
+            endpoint = await c.settled("digits")
+            assert endpoint.variants[0].current_count == 1
+            (kept,) = c.board.instances("digits")
+            (surplus,) = c.board.busy - {kept}
+            # Out of the route and marked, but alive: passes go by and leave it alone.
+            assert {r.id: r.stopping for r in await c.store.instances.list("digits")} == {
+                kept: False,
+                surplus: True,
+            }
+            await asyncio.sleep(0.4)
+            assert site.processes("clary-worker", surplus)
+
+            c.board.busy.clear()
+
+            async def is_gone() -> bool:
+                return [r.id for r in await c.store.instances.list("digits")] == [kept]
+
+            await c.until(is_gone)
+            assert not site.processes("clary-worker", surplus)
+            assert site.processes("clary-worker", kept)
 
     asyncio.run(story())

@@ -1,13 +1,15 @@
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
 from builders import a_model, a_variant, a_variant_state, an_endpoint_config
-from clary.errors import AlreadyExists, InUse, LimitExceeded, NotFound
+from clary.errors import AlreadyExists, InUse, InvalidRequest, LimitExceeded, NotFound
 from clary.resources.endpoint import Endpoint, EndpointEvent, EndpointStatus, IllegalTransition
 from clary.resources.names import ResourceKind
 from clary.resources.quotas import Quotas
+from clary.resources.variant_changes import VariantChange
 from clary.store import Store
 
 QUOTAS = Quotas(total=100)
@@ -222,5 +224,129 @@ def test_all_endpoints_are_listed_with_their_own_variants(
         ]
         assert await store.endpoints.list_all() == created
         assert await store.endpoints.list_names() == ["a", "b"]
+
+    runner.run(story())
+
+
+async def _in_service(store: Store, **variant: Any) -> Endpoint:
+    await _create(store, **variant)
+    await store.endpoints.record_event("digits", 1, EndpointEvent.READY)
+    return await store.endpoints.get("digits")
+
+
+def a_change(**wanted: Any) -> VariantChange:
+    return VariantChange(variant_name="AllTraffic", **wanted)
+
+
+def test_a_change_of_counts_and_weights_is_wanted_at_once(
+    store: Store, runner: asyncio.Runner
+) -> None:
+    async def story() -> None:
+        before = await _in_service(store)
+        changes = store.changes.subscribe()
+
+        returned = await store.endpoints.change_variants(
+            "digits", [a_change(count=3, weight=0.25)], quotas=QUOTAS
+        )
+
+        found = await store.endpoints.get("digits")
+        assert found == returned
+        assert found.status is EndpointStatus.UPDATING
+        assert found.generation == before.generation + 1
+        assert found.modified_at > before.modified_at
+        assert found.variants == (
+            a_variant_state(
+                desired_count=3, desired_weight=0.25, previous_count=1, previous_weight=1.0
+            ),
+        )
+        assert await asyncio.wait_for(changes.get(), 5) == (ResourceKind.ENDPOINT, "digits")
+
+    runner.run(story())
+
+
+def test_a_change_that_is_given_up_is_taken_back(store: Store, runner: asyncio.Runner) -> None:
+    async def story() -> None:
+        await _in_service(store)
+        await store.endpoints.change_variants(
+            "digits", [a_change(count=3, weight=0.25)], quotas=QUOTAS
+        )
+
+        await store.endpoints.record_event("digits", 2, EndpointEvent.GAVE_UP, failure_reason="No.")
+
+        found = await store.endpoints.get("digits")
+        assert found.status is EndpointStatus.ROLLING_BACK
+        assert (found.variants[0].desired_count, found.variants[0].desired_weight) == (1, 1.0)
+        await store.endpoints.record_event("digits", 2, EndpointEvent.READY)
+        found = await store.endpoints.get("digits")
+        assert (found.status, found.failure_reason) == (EndpointStatus.IN_SERVICE, "No.")
+
+        again = await store.endpoints.change_variants(
+            "digits", [a_change(weight=0.5)], quotas=QUOTAS
+        )
+        assert again.failure_reason is None
+
+    runner.run(story())
+
+
+def test_what_cannot_be_changed_is_refused_and_stays_as_it_was(
+    store: Store, runner: asyncio.Runner
+) -> None:
+    async def story() -> None:
+        def change(name: str = "digits", **wanted: Any) -> Coroutine[Any, Any, Endpoint]:
+            return store.endpoints.change_variants(
+                name, [a_change(**wanted)], quotas=Quotas(total=2)
+            )
+
+        with pytest.raises(NotFound, match="Could not find endpoint"):
+            await change("nobody")
+        creating = await _create(store)
+        with pytest.raises(InUse, match="Cannot update in-progress endpoint"):
+            await change(weight=1.0)
+        assert await store.endpoints.find("digits") == creating
+
+        await store.endpoints.record_event("digits", 1, EndpointEvent.READY)
+        before = await store.endpoints.get("digits")
+        with pytest.raises(InvalidRequest):
+            await change(count=0)
+        with pytest.raises(LimitExceeded, match=r"utilization of 1 .* request delta of 2"):
+            await change(count=3)
+        assert await store.endpoints.find("digits") == before
+
+        await change(count=2)
+        with pytest.raises(InUse):  # the first change is not done yet
+            await change(count=1)
+
+    runner.run(story())
+
+
+def test_giving_back_instances_is_never_over_a_quota(store: Store, runner: asyncio.Runner) -> None:
+    async def story() -> None:
+        await _in_service(store, initial_instance_count=5)
+        lower = Quotas(total=2, by_type={"ml.m5.large": 1})
+        found = await store.endpoints.change_variants("digits", [a_change(count=4)], quotas=lower)
+        assert found.variants[0].desired_count == 4
+
+    runner.run(story())
+
+
+def test_a_shadow_variant_is_counted_and_changed_like_another(
+    store: Store, runner: asyncio.Runner
+) -> None:
+    async def story() -> None:
+        await store.models.create(a_model())
+        config = an_endpoint_config(shadow_variants=(a_variant("Shadow", initial_weight=0.5),))
+        await store.endpoint_configs.create(config)
+        created = await store.endpoints.create("digits", "digits", quotas=QUOTAS)
+        assert await store.endpoints.find("digits") == created
+        assert created.shadow_variants == (
+            a_variant_state("Shadow", desired_weight=0.5, current_weight=0.5),
+        )
+        assert await store.endpoints.count_instances_by_type() == {"ml.m5.large": 2}
+
+        await store.endpoints.record_event("digits", 1, EndpointEvent.READY)
+        change = VariantChange(variant_name="Shadow", count=2, weight=1.0)
+        await store.endpoints.change_variants("digits", [change], quotas=QUOTAS)
+        found = await store.endpoints.get("digits")
+        assert (found.variants[0].desired_count, found.shadow_variants[0].desired_count) == (1, 2)
 
     runner.run(story())
