@@ -109,3 +109,20 @@ def test_the_aws_cli_needs_nothing_else(server: Server, tmp_path: Path) -> None:
     assert "for-aws-cli" in done.stdout
     assert "[2, 4]" in done.stdout
     assert done.stdout.endswith("[1, 2]")
+
+
+def test_the_page_on_variants_works_from_top_to_bottom(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "page.py").write_text("\n".join(blocks("docs/guides/variants.md", "python")))
+    done = in_a_terminal(server, f"{shlex.quote(sys.executable)} page.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "before: True True",
+        "asked for: daring",
+        "after: {'daring'}",
+        "steady 0.0 1",
+        "daring 1.0 2",
+        'noted: ["first", "second"]',
+        "closed: True",
+        "True",
+    ]
+    assert "candidate saw Ada" in server.cli("logs", "greeter-shadowed").stdout
