@@ -20,7 +20,18 @@ from pathlib import Path
 from benchmarks import HERE, ROOT, table, tools
 from benchmarks.results import QUICK, Bench, Plan, Report
 
-GROUPS = ("echo", "sklearn", "command", "large", "streaming", "deploy", "start", "objects", "many")
+GROUPS = (
+    "echo",
+    "sklearn",
+    "command",
+    "large",
+    "streaming",
+    "deploy",
+    "start",
+    "objects",
+    "many",
+    "shadow",
+)
 
 
 def main() -> int:

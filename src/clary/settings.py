@@ -112,7 +112,7 @@ class RouterSettings:
     max_queue_per_worker: int = 1024
     """Most open requests of one worker. More are refused with 503."""
 
-    shadow_max_outstanding: int = 16
+    shadow_max_outstanding: int = 64
     """Most open copies of a shadow variant, in each gateway process. More are dropped."""
 
     shadow_max_bytes: int = 67108864

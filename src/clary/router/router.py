@@ -22,13 +22,13 @@ from clary.messages import parse_address
 from clary.metrics.registry import Registry
 from clary.resources.routing_table import EndpointRoute, VariantRoute
 from clary.router.admission import admit
-from clary.router.balancing import choose_instance, choose_variant, choose_worker, shadow_share
+from clary.router.balancing import choose_instance, choose_variant, choose_worker
 from clary.router.channel import FrameChannel
 from clary.router.http_channel import HttpChannel
 from clary.router.invocation import Channel, Invocation, Resubmit
 from clary.router.sessions import Place, gone, instance_tag
-from clary.router.shadow import ShadowCopy
-from clary.router.table import Backlog, Endpoint, Instance, Shadow, Variant, Worker
+from clary.router.shadow import Mirror
+from clary.router.table import Endpoint, Instance, Variant, Worker
 from clary.settings import RouterSettings
 
 SWEEP_S = 0.1
@@ -47,6 +47,8 @@ class Router:
         self._registry = registry
         self._endpoints: dict[str, Endpoint] = {}
         self._has_table = False
+        self._mirrors: dict[str, Mirror] = {}
+        """Of the endpoints that have a shadow variant."""
         self._workers: dict[str, Worker] = {}
         self._parked: dict[str, deque[tuple[float, Invocation]]] = {}
         self._retired: list[Worker] = []
@@ -81,9 +83,10 @@ class Router:
         old = self._endpoints.get(name)
         if old is not None and old.route == route:
             return
-        new = None if route is None else self._build(route, old)
+        new = None if route is None else self._build(route)
         if new is None:
             self._endpoints.pop(name, None)
+            self._mirrors.pop(name, None)
             self._registry.forget(name)
         else:
             self._endpoints[name] = new
@@ -91,20 +94,25 @@ class Router:
             self._release(old)
         self._drain(name)
 
-    def _build(self, route: EndpointRoute, old: Endpoint | None) -> Endpoint:
+    def _build(self, route: EndpointRoute) -> Endpoint:
         variants = tuple(
             self._build_variant(route.name, variant, self._resubmit) for variant in route.variants
         )
         shadow = None
-        if route.shadow is not None:
+        if route.shadow is None:
+            self._mirrors.pop(route.name, None)
+        else:
             # A copy that a dead worker did not start is dropped: resubmitted, it would go to the
             # production variant.
-            variant = self._build_variant(
+            shadow = self._build_variant(
                 route.name, route.shadow, lambda copy, error: copy.on_failure(error)
             )
-            share = shadow_share(route.variants[0].weight, route.shadow.weight)
-            backlog = Backlog() if old is None or old.shadow is None else old.shadow.backlog
-            shadow = Shadow(variant, share, backlog)
+            mirror, weight = self._mirrors.get(route.name), route.variants[0].weight
+            if mirror is None:
+                mirror = Mirror(self._settings, self._choose, shadow, weight)
+                self._mirrors[route.name] = mirror
+            else:
+                mirror.follow(shadow, weight)
         return Endpoint(route.name, variants, route, shadow)
 
     def _build_variant(self, endpoint: str, route: VariantRoute, resubmit: Resubmit) -> Variant:
@@ -174,9 +182,10 @@ class Router:
             and invocation.session is None
         ):
             variant = endpoint.variants[0]
-            if variant.weight > 0:
-                self._send(invocation, variant, variant.instances[0], worker)
-                return
+            self._send(invocation, variant, variant.instances[0], worker)
+            if endpoint.shadow is not None:
+                self._mirror(invocation)
+            return
         self._submit_by_choice(invocation, endpoint)
 
     def _submit_by_choice(self, invocation: Invocation, endpoint: Endpoint) -> None:
@@ -204,10 +213,13 @@ class Router:
             self._park(invocation)
             return
         self._send(invocation, variant, *chosen)
-        if endpoint.shadow is not None and not invocation.is_mirrored and session is None:
+        if endpoint.shadow is not None and session is None:
+            self._mirror(invocation)
+
+    def _mirror(self, invocation: Invocation) -> None:
+        if not invocation.is_mirrored:  # else it was sent a second time
             invocation.is_mirrored = True
-            # At the loop's next turn, when the production variant's frame has been written.
-            asyncio.get_running_loop().call_soon(self._mirror, invocation, endpoint.shadow)
+            self._mirrors[invocation.endpoint].offer(invocation)
 
     def _choose(self, variant: Variant) -> tuple[Instance, Worker] | None:
         instance = choose_instance(
@@ -239,26 +251,6 @@ class Router:
                     self._park(invocation)
                     return
         raise gone(session_id)
-
-    def _mirror(self, invocation: Invocation, shadow: Shadow) -> None:
-        """Send a copy to the shadow variant, if its share, its health and its backlog say so."""
-        # A streamed body is not here to be copied.
-        if random.random() >= shadow.share or invocation.is_streamed:  # noqa: S311 - no secret
-            return
-        settings, backlog, variant = self._settings, shadow.backlog, shadow.variant
-        chosen = None
-        if (
-            backlog.copies < settings.shadow_max_outstanding
-            and backlog.body_bytes + len(invocation.body) <= settings.shadow_max_bytes
-        ):
-            chosen = self._choose(variant)
-        if chosen is None:
-            variant.counters.dropped += 1
-            return
-        instance, worker = chosen
-        variant.counters.invocations += 1
-        copy = ShadowCopy(invocation, variant, instance.container, worker.channel, backlog)
-        worker.channel.submit(copy)
 
     def _send(
         self, invocation: Invocation, variant: Variant, instance: Instance, worker: Worker

@@ -1,37 +1,120 @@
-"""A copy of an invocation for a shadow variant.
+"""Copies of invocations for a shadow variant.
 
-The copy's answer is thrown away, whatever it is; what remains is in the counters of the shadow's
+A copy's answer is thrown away, whatever it is; what remains is in the counters of the shadow's
 variant. It shares headers, body and deadline with the invocation that it copies, and nothing else:
 neither can delay the other, or end it.
+
+Copies are gathered for a moment and sent together. So a call's own copy is sent when its answer has
+gone, if the model is fast; and of many calls in a row, one meets the work for all their copies,
+instead of each the work for its own.
 """
 
+import asyncio
+import random
+from collections.abc import Callable
+
 from clary.errors import InvocationError
-from clary.router.invocation import Channel, Invocation
-from clary.router.table import Backlog, Variant
+from clary.router.balancing import shadow_share
+from clary.router.invocation import Invocation
+from clary.router.table import Instance, Variant, Worker
+from clary.settings import RouterSettings
+
+GATHER_S = 0.005
+"""How long copies are gathered, in seconds."""
+
+GATHERED_SHARE = 4
+"""A quarter of the copies that may be open is sent without waiting for more."""
+
+Choose = Callable[[Variant], tuple[Instance, Worker] | None]
 
 
-class ShadowCopy(Invocation):
-    """A copy on its way. Counts in the backlog from its making to its end."""
+class Mirror:
+    """Sends copies to the shadow variant of one endpoint. Lives on when the route changes.
 
-    __slots__ = ("_backlog", "_is_failed")
+    Args:
+        settings: How far the shadow may lag.
+        choose: Finds an instance and a worker of a variant.
+        variant: The shadow variant.
+        production_weight: Weight that the shadow's is to be compared with.
+    """
 
     def __init__(
         self,
-        original: Invocation,
+        settings: RouterSettings,
+        choose: Choose,
         variant: Variant,
-        container: str,
-        channel: Channel,
-        backlog: Backlog,
+        production_weight: float,
     ) -> None:
+        self.copies = 0
+        """Copies that are gathered, or sent and not yet answered."""
+        self.body_bytes = 0
+        """Bytes of their bodies."""
+        self._max_copies = settings.shadow_max_outstanding
+        self._max_bytes = settings.shadow_max_bytes
+        self._enough = max(self._max_copies // GATHERED_SHARE, 1)
+        self._choose = choose
+        self._gathered: list[Invocation] = []
+        self._sending: asyncio.Handle | None = None
+        self.follow(variant, production_weight)
+
+    def follow(self, variant: Variant, production_weight: float) -> None:
+        """Take the shadow variant of a new route."""
+        self._variant = variant
+        self._share = shadow_share(production_weight, variant.weight)
+
+    def offer(self, invocation: Invocation) -> None:
+        """Copy an invocation, if the share says so and the shadow keeps up; else count it."""
+        # A streamed body is not here to be copied.
+        if invocation.is_streamed or random.random() >= self._share:  # noqa: S311 - no secret
+            return
+        size = len(invocation.body)
+        if self.copies >= self._max_copies or self.body_bytes + size > self._max_bytes:
+            self._variant.counters.dropped += 1
+            return
+        self.copies += 1
+        self.body_bytes += size
+        self._gathered.append(invocation)
+        if len(self._gathered) == self._enough:
+            if self._sending is not None:
+                self._sending.cancel()
+            self._sending = asyncio.get_running_loop().call_soon(self._send)
+        elif self._sending is None:
+            self._sending = asyncio.get_running_loop().call_later(GATHER_S, self._send)
+
+    def _send(self) -> None:
+        self._sending = None
+        gathered, self._gathered = self._gathered, []
+        variant = self._variant
+        for invocation in gathered:
+            chosen = self._choose(variant)
+            if chosen is None:
+                variant.counters.dropped += 1
+                self.forget(invocation)
+                continue
+            instance, worker = chosen
+            copy = ShadowCopy(invocation, self)
+            copy.variant = variant.name
+            copy.counters = variant.counters
+            copy.container = instance.container
+            copy.channel = worker.channel
+            variant.counters.invocations += 1
+            worker.channel.submit(copy)
+
+    def forget(self, invocation: Invocation) -> None:
+        """Take a copy that has ended, or that was not made, off the books."""
+        self.copies -= 1
+        self.body_bytes -= len(invocation.body)
+
+
+class ShadowCopy(Invocation):
+    """A copy on its way."""
+
+    __slots__ = ("_is_failed", "_mirror")
+
+    def __init__(self, original: Invocation, mirror: Mirror) -> None:
         super().__init__(original.endpoint, original.meta, original.body, original.deadline)
-        self.variant = variant.name
-        self.counters = variant.counters
-        self.container = container
-        self.channel = channel
         self._is_failed = False
-        self._backlog = backlog
-        backlog.copies += 1
-        backlog.body_bytes += self.body_length
+        self._mirror = mirror
 
     def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
         self._is_failed = not 200 <= status < 300
@@ -49,10 +132,9 @@ class ShadowCopy(Invocation):
         if not more:
             self._end()
         elif body and self.channel is not None:
-            self.channel.credit(self, len(body))
+            self.channel.credit(self, len(body))  # read it to its end, as a client would
 
     def _end(self) -> None:
-        self._backlog.copies -= 1
-        self._backlog.body_bytes -= self.body_length
+        self._mirror.forget(self)
         if self._is_failed and self.counters is not None:
             self.counters.model_errors += 1

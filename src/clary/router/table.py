@@ -66,28 +66,6 @@ class Variant:
         self.counters = counters
 
 
-class Backlog:
-    """Copies that a shadow variant has not answered yet. Lives on when the route changes."""
-
-    __slots__ = ("body_bytes", "copies")
-
-    def __init__(self) -> None:
-        self.copies = 0
-        self.body_bytes = 0
-
-
-class Shadow:
-    """A shadow variant: gets copies of invocations as long as it keeps up."""
-
-    __slots__ = ("backlog", "share", "variant")
-
-    def __init__(self, variant: Variant, share: float, backlog: Backlog) -> None:
-        self.variant = variant
-        self.share = share
-        """Share of the production variant's invocations that is copied, 0 to 1."""
-        self.backlog = backlog
-
-
 class Endpoint:
     """One endpoint that takes invocations."""
 
@@ -98,15 +76,17 @@ class Endpoint:
         name: str,
         variants: tuple[Variant, ...],
         route: EndpointRoute,
-        shadow: Shadow | None = None,
+        shadow: Variant | None = None,
     ) -> None:
         self.name = name
         self.shadow = shadow
+        """Gets copies only (``shadow.py``)."""
         self.variants = variants
         self.route = route
-        only = variants[0] if len(variants) == 1 and shadow is None else None
+        only = variants[0] if len(variants) == 1 and variants[0].weight > 0 else None
         self.single: Worker | None = None
-        """The only worker of the only instance of the only variant: the common case on a laptop."""
+        """The only worker of the only instance of the only variant, which has a weight: the common
+        case on a laptop."""
         if only is not None and len(only.instances) == 1 and len(only.instances[0].workers) == 1:
             self.single = only.instances[0].workers[0]
 
@@ -117,4 +97,4 @@ class Endpoint:
     @property
     def all_variants(self) -> tuple[Variant, ...]:
         """Production variants, then the shadow variant: all that have workers."""
-        return self.variants if self.shadow is None else (*self.variants, self.shadow.variant)
+        return self.variants if self.shadow is None else (*self.variants, self.shadow)

@@ -76,8 +76,8 @@ def counted(gateway):
 
 
 def backlog(gateway):
-    found = gateway.router._endpoints["echo"].shadow.backlog
-    return found.copies, found.body_bytes
+    mirror = gateway.router._mirrors["echo"]
+    return mirror.copies, mirror.body_bytes
 
 
 def test_copies_count_under_the_name_of_the_shadow(shadowed):
@@ -113,7 +113,7 @@ def test_a_shadow_that_lags_gets_no_more_copies_than_it_has_room_for(make_gatewa
     # Another weight, the same backlog.
     route = gateway.router._endpoints["echo"].route
     publish(gateway, route.variants[0], a_variant("shadow", weight=0.5))
-    assert gateway.router._endpoints["echo"].shadow.backlog.copies == 2
+    assert backlog(gateway)[0] == 2
 
 
 def test_bodies_of_copies_have_a_limit_in_bytes(shadowed):
