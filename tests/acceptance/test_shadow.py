@@ -111,9 +111,12 @@ def test_every_call_is_copied_and_its_own_answer_comes_back(
         wait_for(lambda n=n: calls() == n + 1, what="the copy")  # type: ignore[misc]
 
     mode.write_text("large")  # more than the window: read to its end and thrown away
-    for _ in range(8):
+
+    def are_copied() -> bool:
         server.invoke(name)
-    wait_for(lambda: calls() == 28, what="the copies whose answers are large")
+        return calls() >= 28  # twice as many as there may be open
+
+    wait_for(are_copied, what="copies whose answers are large", poll_s=0.05)
 
 
 def test_a_weight_changes_the_share_of_a_shadow(
