@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,3 +152,54 @@ def test_a_session_whose_worker_died_is_gone(server: Server) -> None:
     for _ in range(6):
         assert "is gone" in refusal(server, session)
     assert json.loads(call(server, other)["Body"].read())["count"] >= 2
+
+
+OWN_SERVER = """
+import json, os
+
+sessions = {}
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    asked = dict(scope["headers"]).get(b"x-amzn-sagemaker-session-id")
+    headers = [(b"content-type", b"application/json")]
+    if asked == b"NEW_SESSION":
+        asked = b"own-1"
+        sessions[asked] = 0
+        headers.append((b"x-amzn-sagemaker-new-session-id", b"own-1; Expires=2100-01-01T00:00:00Z"))
+    elif asked is not None:
+        sessions[asked] += 1
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    answer = {"pid": os.getpid(), "count": sessions.get(asked)}
+    await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+"""
+
+
+def test_a_server_of_the_users_own_keeps_sessions_too(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "server.py").write_text(OWN_SERVER)
+    server.cli("deploy", str(tmp_path / "own"), "--app", "server:app")
+
+    def invoke(session: str) -> dict[str, Any]:
+        reply: dict[str, Any] = server.runtime.invoke_endpoint(
+            EndpointName="own", SessionId=session, Body=b"{}"
+        )
+        return reply
+
+    session = invoke("NEW_SESSION")["NewSessionId"].partition(";")[0]
+    for count in (1, 2, 3):
+        answer = json.loads(invoke(session)["Body"].read())
+        assert answer["count"] == count
+    os.kill(answer["pid"], signal.SIGKILL)
+
+    def is_gone() -> bool:
+        try:
+            invoke(session)
+        except server.runtime.exceptions.ValidationError as error:
+            return "is gone" in str(error)
+        except ClientError:
+            return False  # the loss has not been seen yet
+        return False
+
+    wait_for(is_gone, timeout_s=20, what="the session to be gone with its server")
