@@ -1,8 +1,10 @@
 """A shadow variant gets copies of production's calls, and whatever it does, no client sees it."""
 
+import json
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,13 @@ def test_every_call_is_copied_and_its_own_answer_comes_back(
     wait_for(are_copied, what="copies whose answers are large", poll_s=0.05)
 
 
+def counted(server: Server, name: str, variant: str, what: str) -> int:
+    """What the gateways have told so far, which they do each second."""
+    with urllib.request.urlopen(f"{server.url}/_clary/endpoints/{name}", timeout=5) as reply:
+        counters: dict[str, dict[str, int]] = json.load(reply)["counters"]
+    return counters.get(f"{name}-{variant}", {}).get(what, 0)
+
+
 def test_a_weight_changes_the_share_of_a_shadow(
     server: Server, shadowed: Callable[..., str], calls: Callable[[], int]
 ) -> None:
@@ -158,6 +167,13 @@ def test_whatever_a_shadow_does_production_goes_on(
     assert seconds[len(seconds) // 2] < 0.05
     if behaviour in ("slow", "hang"):
         assert calls() < len(load.outcomes) / 2, "what lags gets no more than it can take"
+        wait_for(
+            lambda: counted(server, name, "shadow", "dropped") > len(load.outcomes) / 2,
+            what="the counters",
+        )
+    if behaviour == "raise":
+        wait_for(lambda: counted(server, name, "shadow", "model_errors") > 0, what="the counters")
+    assert counted(server, name, "production", "model_errors") == 0
     mode.write_text("good")
     for pid in server.pids("clary-worker", f"{name}/{name}-shadow/"):
         os.kill(pid, signal.SIGKILL)  # one that hangs would be given 30 s at the end

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clary.api import sts
 from clary.api.faults import fault_of, not_built
-from clary.api.inside import Inside, ObserveInstances
+from clary.api.inside import Inside, ObserveInstances, ReadCounters
 from clary.api.model_patches import MODEL_PATCHES
 from clary.api.operations import Backend, Call, Operation, collect
 from clary.api.sagemaker import endpoint_configs, endpoints, models, neighbours, tags
@@ -36,15 +36,27 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
 """All built operations, by service and name."""
 
 
-def build_api(backend: Backend, *, log_root: Path, observe_instances: ObserveInstances) -> ASGIApp:
+def build_api(
+    backend: Backend,
+    *,
+    log_root: Path,
+    observe_instances: ObserveInstances,
+    read_counters: ReadCounters,
+) -> ASGIApp:
     """Return the ASGI application of control.
 
     Args:
         backend: What operation handlers work with.
         log_root: Directory of endpoints' logs.
         observe_instances: Tells of an endpoint's instances, for Clary's own pages.
+        read_counters: Tells what gateways count of an endpoint, for the same.
     """
-    inside = Inside(store=backend.store, log_root=log_root, observe_instances=observe_instances)
+    inside = Inside(
+        store=backend.store,
+        log_root=log_root,
+        observe_instances=observe_instances,
+        read_counters=read_counters,
+    )
     return Starlette(routes=[*inside.routes(), Mount("/", app=AwsApi(backend))])
 
 

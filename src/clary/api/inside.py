@@ -1,7 +1,7 @@
 """Clary's own resources under ``/_clary``: what AWS has no operation for.
 
 ======================================  =========================================================
-``GET /_clary/endpoints/{name}``        an endpoint with its instances, as JSON
+``GET /_clary/endpoints/{name}``        an endpoint with its instances and counters, as JSON
 ``GET /_clary/logs/{endpoint}``         logs of its instances, as text; ``variant``, ``instance``,
                                         ``lines`` (default 100), ``follow=1`` for an endless reply
 ======================================  =========================================================
@@ -26,6 +26,9 @@ from clary.store import Store
 ObserveInstances = Callable[[str], Awaitable[Sequence[Mapping[str, Any]]]]
 """Return what is known of an endpoint's instances now, as JSON types, by the endpoint's name."""
 
+ReadCounters = Callable[[str], Mapping[str, Mapping[str, int]]]
+"""Return what gateways have counted of an endpoint since they started, by variant, by its name."""
+
 DEFAULT_LINES = 100
 _POLL_S = 0.2
 """How often followed files are looked at."""
@@ -40,6 +43,7 @@ class Inside:
     """Directory of endpoints' logs: ``<endpoint>/<variant>/<instance>.log``."""
 
     observe_instances: ObserveInstances
+    read_counters: ReadCounters
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes of these pages, and the one for all others under ``/_clary``."""
@@ -64,6 +68,10 @@ class Inside:
                 "failure_reason": endpoint.failure_reason,
                 "config": endpoint.config.name,
                 "instances": [dict(i) for i in await self.observe_instances(endpoint.name)],
+                "counters": {
+                    variant: dict(counters)
+                    for variant, counters in self.read_counters(endpoint.name).items()
+                },
             }
         )
 

@@ -132,6 +132,7 @@ async def run_control(context: Context) -> None:
         ),
         log_root=settings.data_dir / "logs" / "endpoints",
         observe_instances=observe_instances,
+        read_counters=publisher.counters,
     )
     await loops.adopt()
     await publisher.start()

@@ -37,7 +37,12 @@ def ask(tmp_path: Path) -> Iterator[Ask]:
         clock=SystemClock(),
         find_key=lambda _id: None,
     )
-    api = build_api(backend, log_root=tmp_path / "logs", observe_instances=observe)
+    api = build_api(
+        backend,
+        log_root=tmp_path / "logs",
+        observe_instances=observe,
+        read_counters=lambda _name: {"AllTraffic": {"invocations": 7}},
+    )
 
     async def get(path: str, query: Mapping[str, str]) -> tuple[int, bytes]:
         sent: list[dict[str, Any]] = []
@@ -92,6 +97,7 @@ def test_an_endpoint_is_shown_with_its_instances(ask: Ask) -> None:
         "instances": [
             {"id": "i-1", "variant": "AllTraffic", "state": "healthy", "endpoint": "digits"}
         ],
+        "counters": {"AllTraffic": {"invocations": 7}},
     }
 
 
