@@ -6,6 +6,14 @@ from types import TracebackType
 from typing import Self
 
 from clary.messages import HELLO, PART, PROTOCOL_VERSION, REPLY, Frame, FrameDecoder, encode_frame
+from clary.router.sessions import Place, instance_tag, session_header
+
+LIFE = 7
+
+
+def a_session(container_id: str, instance_id: str = "i-0") -> str:
+    """Return what a client has for a session of a peer; ``i-0`` is a gateway's first instance."""
+    return session_header(container_id, Place(instance_tag(instance_id), LIFE))
 
 
 class FramePeer:
@@ -40,7 +48,7 @@ class FramePeer:
         self._connection.settimeout(10)
         self._decoder = FrameDecoder()
         self._frames = []
-        self.send(encode_frame(HELLO, status=PROTOCOL_VERSION, number=self._concurrency))
+        self.send(encode_frame(HELLO, LIFE, status=PROTOCOL_VERSION, number=self._concurrency))
 
     def send(self, data: bytes) -> None:
         """Send bytes, frames or not."""

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, EventStreamError
 
 from clary.messages import CANCEL, MORE, REPLY, STREAM, decode_meta, encode_frame, encode_meta
 from clary.settings import run_dir
-from frame_peer import FramePeer
+from frame_peer import FramePeer, a_session
 from gateways import Gateway, make_settings
 
 
@@ -74,7 +74,10 @@ def text_of(event: Any) -> bytes:
 
 def test_members_of_request_and_response(call):
     request = call.begin(
-        Accept="text/event-stream", CustomAttributes="trace=1", InferenceId="i", SessionId="s-1"
+        Accept="text/event-stream",
+        CustomAttributes="trace=1",
+        InferenceId="i",
+        SessionId=a_session("s-1"),
     )
     assert request.body == b"prompt"
     assert decode_meta(request.meta) == {

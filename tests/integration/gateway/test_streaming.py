@@ -23,7 +23,7 @@ from clary.messages import (
 )
 from clary.settings import run_dir
 from event_reader import Event, EventReader
-from frame_peer import FramePeer
+from frame_peer import FramePeer, a_session
 from gateways import wait_for
 
 MEBIBYTE = 1024 * 1024
@@ -135,7 +135,7 @@ def test_headers_are_those_of_the_operation(streaming_gateway, peer):
                 ("Accept", "a/client"),
                 ("X-Amzn-SageMaker-Accept", "text/event-stream"),
                 ("X-Amzn-SageMaker-Custom-Attributes", "trace=1"),
-                ("X-Amzn-SageMaker-Session-Id", "s-1"),
+                ("X-Amzn-SageMaker-Session-Id", a_session("s-1")),
             ],
         )
         request = peer.read()
