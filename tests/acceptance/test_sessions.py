@@ -87,6 +87,13 @@ def refusal(server: Server, session: str) -> str:
     return message
 
 
+def code_of(server: Server, session: str) -> str:
+    with pytest.raises(ClientError) as refused:
+        call(server, session)
+    code: str = refused.value.response["Error"]["Code"]
+    return code
+
+
 def test_every_call_of_a_session_reaches_the_worker_that_opened_it(server: Server) -> None:
     sessions = [opened(server) for _ in range(8)]
     pids: dict[str, set[int]] = {session: set() for session in sessions}
@@ -147,6 +154,8 @@ def test_a_session_whose_worker_died_is_gone(server: Server) -> None:
         other = opened(server)
 
     os.kill(victim, signal.SIGKILL)
+    # Until its gateway has seen the connection close, a call is lost with the worker: ModelError.
+    wait_for(lambda: code_of(server, session) == "ValidationError", what="the loss to be seen")
 
     # Whether the new worker is there yet or not, and from every gateway: never another's state.
     for _ in range(6):
