@@ -20,8 +20,9 @@ def admit(channel: Channel, time_left_s: float, max_queue: int) -> None:
         raise Overloaded(
             f"The model has {waiting} requests waiting, which is its limit. Try again later."
         )
-    # Only a worker that does one thing at a time has a queue whose length in time is known.
-    if channel.concurrency == 1 and waiting * channel.mean_handler_s > time_left_s:
+    # Only a worker that does one call or batch at a time has a queue whose length in time is known;
+    # the time of a batch is counted in equal shares.
+    if channel.concurrency and waiting * channel.mean_handler_s > time_left_s:
         raise Overloaded(
             f"The model has {waiting} requests waiting that take "
             f"{channel.mean_handler_s:.3f} s each, longer than this request may take. "

@@ -177,10 +177,10 @@ class FrameChannel(asyncio.Protocol):
         late = [i for i in self._pending.values() if i.deadline <= now]
         for invocation in late:
             self.cancel(invocation)
-            if self.concurrency == 1 and not invocation.is_answering:
-                # What does one thing at a time and is late may hang. Send it nothing more until
-                # it gives a sign of life, if only the PONG, for what was cancelled gets no reply.
-                # Its host replaces it if it gives none.
+            if self.concurrency and not invocation.is_answering:
+                # What does one call or batch at a time and is late may hang. Send it nothing more
+                # until it gives a sign of life, if only the PONG, for what was cancelled gets no
+                # reply. Its host replaces it if it gives none.
                 self.is_ready = False
                 self._write_soon(HEAD.pack(PING, 0, 0, 0, 0, 0, 0))
             invocation.on_failure(InvocationTimeout())

@@ -22,7 +22,7 @@ class FrameProbe:
             OSError: Nobody listens there (yet).
         """
         self.is_sync = False
-        """Whether the worker does one call at a time, so that its status page tells all."""
+        """Whether the worker does one call or batch at a time: then its status page tells all."""
         self.wants_write = False
         self._decoder = FrameDecoder()
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -56,7 +56,7 @@ class FrameProbe:
         answer: Optional[bool] = None if data else False
         for frame in frames:
             if frame.kind == HELLO:
-                self.is_sync = frame.number == 1
+                self.is_sync = frame.number > 0
                 answer = True
             elif frame.kind == PONG:
                 answer = frame.status == 200

@@ -4,7 +4,7 @@ At most ``REPLY_WINDOW`` bytes travel ahead of the credit that the router gave, 
 client fills neither the router's memory nor this worker's socket.
 """
 
-from typing import List, Optional, Union
+from typing import List, Optional, Tuple, Union
 
 from clary.messages import (
     HEAD,
@@ -16,7 +16,6 @@ from clary.messages import (
     decode_meta,
     encode_meta,
 )
-from clary.worker.handlers.base import Reply
 
 
 class LargeReply:
@@ -25,7 +24,7 @@ class LargeReply:
     __slots__ = ("_body", "_is_begun", "_meta", "_position", "_status", "_took_us", "_window",
                  "request_id")  # fmt: skip
 
-    def __init__(self, request_id: int, took_us: int, reply: Reply) -> None:
+    def __init__(self, request_id: int, took_us: int, reply: Tuple[int, bytes, bytes]) -> None:
         self.request_id = request_id
         self._status, meta, body = reply
         # The router sees the first part only: with the length it can announce the whole.

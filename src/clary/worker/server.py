@@ -7,13 +7,17 @@ of one drain leave in one write per connection. Asynchronous handlers are tasks,
 
 Threads would only add their switches: the model's libraries release the lock where that helps, and
 more cores are used by more workers.
+
+A reply that is a generator is asked for its parts one by one; all that are open get their turns
+side by side, and with the calls.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections import deque
-from typing import Callable, Deque, Dict, List, Optional, Set, Tuple, cast
+from typing import Callable, Deque, Dict, Iterator, List, Optional, Set, Tuple, Union, cast
 
 from clary.messages import (
     BODY,
@@ -34,8 +38,13 @@ from clary.messages import (
 )
 from clary.worker.handlers.base import Handler, Reply
 from clary.worker.replies import LargeReply
+from clary.worker.streams import OpenStream, Outlet, Stream
 
 DRAIN_NS = 1_000_000
+PUMP_NS = 200_000
+"""How long generators are advanced before what they yielded leaves."""
+SLOW_PART_NS = 50_000
+"""A generator whose last part took longer is not made to run before other parts have left."""
 WRITE_HIGH_WATER = 1024 * 1024
 FINISH_POLL_S = 0.005
 
@@ -43,6 +52,20 @@ Request = Tuple["Connection", int, int, bytes, bytes]
 """Connection, request id, deadline (ns, monotonic), meta, body."""
 
 _no_running_loop: Callable[[Optional[asyncio.AbstractEventLoop]], None] = asyncio._set_running_loop
+
+
+@contextlib.contextmanager
+def without_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Run user code as if not inside the loop.
+
+    Inside a callback of a loop user code could not call asyncio.run(), which is quite usual in
+    synchronous handlers that use an asynchronous client.
+    """
+    _no_running_loop(None)
+    try:
+        yield
+    finally:
+        _no_running_loop(loop)
 
 
 class Server:
@@ -62,8 +85,13 @@ class Server:
         self._queue: Deque[Request] = deque()
         self._connections: Set[Connection] = set()
         self._is_draining = False
+        self._streams: Deque[OpenStream] = deque()
+        """Generators whose next part there is room for."""
+        self._is_pumping = False
         self.is_async = handler.is_async
         self.life = int.from_bytes(os.urandom(4), "big") or 1
+        self.concurrency = 0 if handler.is_async else 1
+        """For the HELLO."""
 
     def connection(self) -> "Connection":
         """Return the protocol of one new connection."""
@@ -72,12 +100,15 @@ class Server:
     async def finish(self) -> None:
         """Wait until all that was accepted is answered and written; then close the connections."""
         # Polling, once in a worker's life, keeps the calls free of bookkeeping for its end.
-        while self._queue or any(c.is_busy for c in self._connections):  # noqa: ASYNC110
+        while self._is_busy():  # noqa: ASYNC110
             await asyncio.sleep(FINISH_POLL_S)
         for connection in list(self._connections):
             connection.close()
         while self._connections:  # noqa: ASYNC110
             await asyncio.sleep(FINISH_POLL_S)
+
+    def _is_busy(self) -> bool:
+        return self._is_draining or bool(self._queue) or any(c.is_busy for c in self._connections)
 
     # Called by connections ----------------------------------------------------------------
 
@@ -122,30 +153,34 @@ class Server:
         pack = HEAD.pack
         answered: Dict[Connection, List[bytes]] = {}
         began = start = now()
-        # Inside a callback of a loop user code could not call asyncio.run(), which is
-        # quite usual in synchronous handlers that use an asynchronous client.
-        _no_running_loop(None)
+        _no_running_loop(None)  # as without_loop(), which would cost half a microsecond
         try:
             while queue:
                 connection, request_id, deadline, meta, body = queue.popleft()
                 if deadline <= start:
                     continue  # the router has answered for us
                 page[0] = start
-                status, meta, body = invoke(meta, body)
+                status, meta, result = invoke(meta, body)
+                if isinstance(result, Stream):
+                    self._open(connection, request_id, result)
+                    page[1] += 1
+                    break  # what it yielded leaves only at the loop's next turn
                 end = now()
                 took_us = (end - start) // 1000
                 start = end
-                length = len(body)
+                length = len(result)
                 if length <= MAX_BODY_PART:
                     frame = (
-                        pack(REPLY, 0, status, request_id, took_us, len(meta), length) + meta + body
+                        pack(REPLY, 0, status, request_id, took_us, len(meta), length)
+                        + meta
+                        + result
                     )
                     if connection in answered:
                         answered[connection].append(frame)
                     else:
                         answered[connection] = [frame]
                 else:
-                    connection.send_large(request_id, took_us, (status, meta, body))
+                    connection.send_large(request_id, took_us, (status, meta, result))
                 page[1] += 1
                 if end - began > DRAIN_NS:
                     break
@@ -170,9 +205,94 @@ class Server:
                 raise
             # Nobody asked for it: the user's code cancelled itself, and the caller still waits.
             reply = (500, b"", b"The handler cancelled its own task.")
+        result = reply[2]
+        if isinstance(result, Stream):
+            if result.is_async:
+                stream = OpenStream(connection, request_id, result)
+                connection.streams[request_id] = stream
+                await self._run_stream(connection, stream)
+                return
+            self._open(connection, request_id, result)
+        else:
+            connection.send(request_id, (time.monotonic_ns() - start) // 1000, reply)
         connection.tasks.pop(request_id, None)
         self._page[1] += 1
-        connection.send(request_id, (time.monotonic_ns() - start) // 1000, reply)
+
+    # Streams ------------------------------------------------------------------------------
+
+    def _open(self, connection: "Connection", request_id: int, body: Stream) -> None:
+        """Begin a stream, so that no request after it is started before it has shown a sign."""
+        stream = OpenStream(connection, request_id, body)
+        if not body.is_async:
+            self._advance(stream)
+        else:
+            # Its first part may take any time, and the router takes the oldest request that has no
+            # reply for the one that is being worked on.
+            stream.begin()
+            if not stream.is_ended:
+                connection.tasks[request_id] = self._loop.create_task(
+                    self._run_stream(connection, stream)
+                )
+        connection.flush(stream)
+        if not stream.is_ended:
+            connection.streams[request_id] = stream
+            self.resume(stream)
+
+    def resume(self, stream: OpenStream) -> None:
+        """Ask a synchronous generator for parts as long as there is room."""
+        if stream.is_async or stream.is_queued or not stream.has_room:
+            return
+        stream.is_queued = True
+        self._streams.append(stream)
+        if not self._is_pumping:
+            self._is_pumping = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Ask the open generators for parts, in turns; let them leave; come back for more."""
+        streams = self._streams
+        advanced: Dict[Outlet, List[OpenStream]] = {}
+        end_at = time.monotonic_ns() + PUMP_NS
+        while streams and time.monotonic_ns() < end_at:
+            if streams[0].is_slow and advanced:
+                break
+            stream = streams.popleft()
+            stream.is_queued = False
+            if stream.is_ended:
+                continue  # cancelled
+            self._advance(stream)
+            advanced.setdefault(stream.connection, []).append(stream)
+            if stream.has_room:
+                stream.is_queued = True
+                streams.append(stream)
+        for connection, its_streams in advanced.items():
+            connection.flush(*its_streams)
+        if streams:
+            self._loop.call_soon(self._pump)
+        else:
+            self._is_pumping = False
+
+    def _advance(self, stream: OpenStream) -> None:
+        self._page[0] = start = time.monotonic_ns()
+        with without_loop(self._loop):
+            stream.advance()
+        self._page[0] = 0
+        stream.is_slow = time.monotonic_ns() - start > SLOW_PART_NS
+
+    def close_stream(self, stream: OpenStream) -> None:
+        """Stop a generator whose parts nobody wants."""
+        if stream.is_async:
+            return  # its task is cancelled
+        self._page[0] = time.monotonic_ns()
+        with without_loop(self._loop):
+            stream.close()
+        self._page[0] = 0
+
+    async def _run_stream(self, connection: "Connection", stream: OpenStream) -> None:
+        request_id = stream.request_id
+        await stream.run(lambda: request_id in connection.tasks)
+        connection.tasks.pop(request_id, None)
+        self._page[1] += 1
 
 
 class Connection(asyncio.Protocol):
@@ -186,12 +306,14 @@ class Connection(asyncio.Protocol):
         self._arriving: Dict[int, Tuple[int, bytes, List[bytes]]] = {}
         """Requests whose bodies are not whole yet: deadline, meta, parts."""
         self._large: Dict[int, LargeReply] = {}
-        self._is_full = False
+        self.streams: Dict[int, OpenStream] = {}
+        self.is_full = False
+        """Whether what was written has to leave before more is."""
 
     @property
     def is_busy(self) -> bool:
         """Whether something is being answered."""
-        return bool(self.tasks or self._large)
+        return bool(self.tasks or self._large or self.streams)
 
     def write(self, data: bytes) -> None:
         """Send whole frames; nothing happens when the connection is lost."""
@@ -206,14 +328,25 @@ class Connection(asyncio.Protocol):
     def send(self, request_id: int, took_us: int, reply: Reply) -> None:
         """Send a reply of any size."""
         status, meta, body = reply
+        assert not isinstance(body, Stream)
         if len(body) > MAX_BODY_PART:
-            self.send_large(request_id, took_us, reply)
+            self.send_large(request_id, took_us, (status, meta, body))
         else:
             self.write(
                 encode_frame(REPLY, request_id, status=status, number=took_us, meta=meta, body=body)
             )
 
-    def send_large(self, request_id: int, took_us: int, reply: Reply) -> None:
+    def flush(self, *streams: OpenStream) -> None:
+        """Write what streams have to send, at once; forget those that have ended."""
+        frames: List[Union[bytes, memoryview]] = []
+        for stream in streams:
+            frames += stream.take_outgoing()
+            if stream.is_ended:
+                self.streams.pop(stream.request_id, None)
+        if frames and self._transport is not None:
+            self._transport.writelines(frames)
+
+    def send_large(self, request_id: int, took_us: int, reply: Tuple[int, bytes, bytes]) -> None:
         """Send a reply in parts, as far as the router's window allows."""
         if self._transport is None:
             return
@@ -222,7 +355,7 @@ class Connection(asyncio.Protocol):
         self._advance(large)
 
     def _advance(self, large: LargeReply) -> None:
-        while not self._is_full and self._transport is not None:
+        while not self.is_full and self._transport is not None:
             frame = large.next_frame()
             if frame is None:
                 break
@@ -242,7 +375,7 @@ class Connection(asyncio.Protocol):
                 HELLO,
                 self._server.life,
                 status=PROTOCOL_VERSION,
-                number=0 if self._server.is_async else 1,
+                number=self._server.concurrency,
             )
         )
 
@@ -282,6 +415,11 @@ class Connection(asyncio.Protocol):
                 if large is not None:
                     large.credit(number)
                     self._advance(large)
+                elif request_id in self.streams:
+                    stream = self.streams[request_id]
+                    stream.credit(number)
+                    self.flush(stream)
+                    self._server.resume(stream)
         if cancelled:
             requests = [request for request in requests if request[1] not in cancelled]
             self._server.forget(self, cancelled)
@@ -294,14 +432,20 @@ class Connection(asyncio.Protocol):
         task = self.tasks.pop(request_id, None)
         if task is not None:
             task.cancel()
+        stream = self.streams.pop(request_id, None)
+        if stream is not None:
+            self._server.close_stream(stream)
 
     def pause_writing(self) -> None:
-        self._is_full = True
+        self.is_full = True
 
     def resume_writing(self) -> None:
-        self._is_full = False
+        self.is_full = False
         for large in list(self._large.values()):
             self._advance(large)
+        for stream in list(self.streams.values()):
+            stream.wake()
+            self._server.resume(stream)
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self._transport = None
@@ -310,4 +454,7 @@ class Connection(asyncio.Protocol):
         tasks, self.tasks = self.tasks, {}
         for task in tasks.values():
             task.cancel()
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            self._server.close_stream(stream)
         self._server.remove(self)

@@ -16,8 +16,10 @@ import threading
 import time
 import traceback
 
+from clary.worker.batch_server import BatchServer
 from clary.worker.handlers.base import HandlerFailed
-from clary.worker.handlers.functions import load_functions
+from clary.worker.handlers.batches import BatchingHandler
+from clary.worker.handlers.loading import load_functions
 from clary.worker.handlers.traces import format_trace
 from clary.worker.server import Server
 from clary.worker.spec import ContainerSpec, InstanceSpec, WorkerFiles
@@ -42,7 +44,12 @@ def run_handler(spec: InstanceSpec, container: ContainerSpec, files: WorkerFiles
     except BaseException as error:  # noqa: BLE001 (user code: sys.exit() in it must be reported too)
         report_failure(files.failure, error)
         return EXIT_LOAD_FAILED
-    loop.run_until_complete(_serve(Server(handler, page, loop), files.socket))
+    server = (
+        BatchServer(handler, page, loop)
+        if isinstance(handler, BatchingHandler)
+        else Server(handler, page, loop)
+    )
+    loop.run_until_complete(_serve(server, files.socket))
     loop.close()
     return 0
 

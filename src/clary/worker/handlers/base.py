@@ -4,10 +4,13 @@ A handler takes the meta block and the body of one request, as they came in a fr
 what goes back in one. It never raises for what user code does: a failure is a reply too.
 """
 
-from typing import Protocol, Tuple
+from typing import Callable, Iterator, List, Protocol, Sequence, Tuple, Union
 
-Reply = Tuple[int, bytes, bytes]
-"""HTTP status of the container, meta block, body."""
+from clary.worker.batcher import Batching
+from clary.worker.streams import Stream
+
+Reply = Tuple[int, bytes, Union[bytes, Stream]]
+"""HTTP status of the container, meta block, body. A stream brings its status and meta itself."""
 
 
 class HandlerFailed(Exception):
@@ -34,4 +37,30 @@ class Handler(Protocol):
 
     async def invoke_async(self, meta: bytes, body: bytes) -> Reply:
         """Handle one request among others. Cancelling it stops the user's code at an await."""
+        ...
+
+
+class BatchHandler(Handler, Protocol):
+    """A handler that can answer several requests in one call."""
+
+    batching: Batching
+
+    @property
+    def is_batching(self) -> bool:
+        """Whether it still does: a handler whose batched answers differ stops."""
+        ...
+
+    def invoke_batch(
+        self, requests: Sequence[Tuple[bytes, bytes]], is_wanted: Callable[[int], bool]
+    ) -> Iterator[List[Tuple[int, Reply]]]:
+        """Handle several requests, given as meta and body, on the thread of the event loop.
+
+        Args:
+            requests: At least one.
+            is_wanted: Whether the answer to a request, named by its place, is of use still.
+
+        Yields:
+            Answers with the place of their request, as they are made, in any order: all that are
+            wanted, once. Between two steps the caller may do other things.
+        """
         ...

@@ -4,7 +4,7 @@ Its methods carry the names that the toolkits' model server gave them. The index
 batch; a request on its own is number 0.
 """
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 
 class SystemProperties(Dict[str, Any]):
@@ -65,3 +65,39 @@ class Context:
     def set_all_response_status(self, code: int = 200, phrase: str = "") -> None:
         """Set the status of every reply of the batch."""
         self.reply_status = int(code)
+
+
+class BatchContext(Context):
+    """What ``predict_fn`` gets for a batch: each index leads to the context of its request."""
+
+    def __init__(self, properties: SystemProperties, members: Sequence[Context]) -> None:
+        """Join contexts.
+
+        Args:
+            properties: Of this worker; shared.
+            members: The contexts of the requests, in their order.
+        """
+        super().__init__(properties)
+        self._members = members
+
+    def get_request_header(self, idx: int, key: str) -> Optional[str]:
+        return self._members[idx].get_request_header(0, key)
+
+    def get_all_request_header(self, idx: int) -> Dict[str, str]:
+        return self._members[idx].get_all_request_header(0)
+
+    def set_response_header(self, idx: int, key: str, value: str) -> None:
+        self._members[idx].set_response_header(0, key, value)
+
+    def get_response_content_type(self, idx: int) -> Optional[str]:
+        return self._members[idx].get_response_content_type(0)
+
+    def get_response_headers(self, idx: int) -> Dict[str, str]:
+        return self._members[idx].get_response_headers(0)
+
+    def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
+        self._members[idx].set_response_status(code, phrase)
+
+    def set_all_response_status(self, code: int = 200, phrase: str = "") -> None:
+        for member in self._members:
+            member.set_response_status(code, phrase)

@@ -25,6 +25,9 @@ PLAIN_ARGUMENTS: Dict[str, int] = {
 }
 """Arguments of each function without ``context`` (handlers.md 1)."""
 
+BATCH_ARGUMENTS: Dict[str, int] = {"batch_fn": 1, "unbatch_fn": 2}
+"""Ours; looked for only where batching is on, so that others may use the names."""
+
 
 class UserFunction(NamedTuple):
     """One function of the user's."""
@@ -69,13 +72,64 @@ def find_functions(module: Optional[ModuleType]) -> Dict[str, UserFunction]:
         HandlerFailed: A function takes a number of arguments that nobody will give it, or
             ``transform_fn`` stands beside those that it replaces.
     """
+    found = _find(module, PLAIN_ARGUMENTS)
+    if "transform_fn" in found and found.keys() & {"input_fn", "predict_fn", "output_fn"}:
+        raise HandlerFailed(
+            "Cannot use transform_fn implementation in conjunction with input_fn, predict_fn, "
+            "and/or output_fn implementation",
+            is_final=True,
+        )
+    return found
+
+
+def find_batch_functions(
+    module: Optional[ModuleType], functions: Dict[str, UserFunction]
+) -> Dict[str, UserFunction]:
+    """Return ``batch_fn`` and ``unbatch_fn``, or nothing.
+
+    Args:
+        module: The user's.
+        functions: What ``find_functions`` found in it.
+
+    Raises:
+        HandlerFailed: There is only one of them, or batching is impossible with such functions.
+    """
+    for name in ("input_fn", "predict_fn", "output_fn", "transform_fn"):
+        function = functions.get(name)
+        if function is None:
+            continue
+        if function.is_async or inspect.isasyncgenfunction(function.call):
+            raise HandlerFailed(
+                f"{name} is asynchronous. Asynchronous handlers work on any number of requests at "
+                "once and are not batched: set MODEL_MAX_BATCH_SIZE to 1, or make it a plain "
+                "function.",
+                is_final=True,
+            )
+        if name in ("predict_fn", "transform_fn") and inspect.isgeneratorfunction(function.call):
+            raise HandlerFailed(
+                f"{name} is a generator. Streams are not batched: set MODEL_MAX_BATCH_SIZE to 1.",
+                is_final=True,
+            )
+    found = _find(module, BATCH_ARGUMENTS)
+    for name, function in found.items():
+        if function.is_async:
+            raise HandlerFailed(f"{name} must be a plain function.", is_final=True)
+    if len(found) == 1:
+        raise HandlerFailed(
+            f"{next(iter(found))} stands alone: please define both batch_fn and unbatch_fn.",
+            is_final=True,
+        )
+    return found
+
+
+def _find(module: Optional[ModuleType], arguments: Dict[str, int]) -> Dict[str, UserFunction]:
     found: Dict[str, UserFunction] = {}
-    for name, plain in PLAIN_ARGUMENTS.items():
+    for name, plain in arguments.items():
         function = getattr(module, name, None)
         if not callable(function):
             continue
         count = len(inspect.signature(function).parameters)
-        may_take_context = name != "execution_parameters_fn"
+        may_take_context = name not in ("execution_parameters_fn", *BATCH_ARGUMENTS)
         if count != plain and not (may_take_context and count == plain + 1):
             raise HandlerFailed(
                 f"{name} takes {count} arguments but {plain} were given.", is_final=True
@@ -84,10 +138,4 @@ def find_functions(module: Optional[ModuleType]) -> Dict[str, UserFunction]:
             getattr(function, "__call__", None)  # noqa: B004 (an object whose call is async)
         )
         found[name] = UserFunction(function, count == plain + 1, is_async)
-    if "transform_fn" in found and found.keys() & {"input_fn", "predict_fn", "output_fn"}:
-        raise HandlerFailed(
-            "Cannot use transform_fn implementation in conjunction with input_fn, predict_fn, "
-            "and/or output_fn implementation",
-            is_final=True,
-        )
     return found
