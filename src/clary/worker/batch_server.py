@@ -31,6 +31,7 @@ class BatchServer(Server):
         self._steps: Iterator[List[Tuple[int, Reply]]] = iter(())
         self._timer: Optional[asyncio.TimerHandle] = None
         self._took_ns = 0
+        self._was_checked = handler.is_checked
         # Any of a batch may have been started when the worker dies, and it is the oldest ones.
         self.concurrency = handler.batching.max_size
 
@@ -79,6 +80,7 @@ class BatchServer(Server):
         self._is_draining = True
         self._batch = batch
         self._took_ns = 0
+        self._was_checked = self._batch_handler.is_checked
         self._policy.began(now / 1e9, len(batch))
         requests = [(request[3], request[4]) for request in batch if request is not None]
         self._steps = (
@@ -145,7 +147,8 @@ class BatchServer(Server):
     def _ended(self) -> None:
         size = len(self._batch)
         self._batch = []
-        self._policy.ended(time.monotonic(), size, self._took_ns / 1e9, len(self._queue))
+        took_s = self._took_ns / 1e9 if self._was_checked else None
+        self._policy.ended(time.monotonic(), size, took_s, len(self._queue))
         if not self._batch_handler.is_batching:
             self._drain()
             return

@@ -14,7 +14,7 @@ wait for company, while this holds:
 - ``max_delay_s`` has not passed since the worker became free, and no deadline is near.
 """
 
-from typing import Mapping, NamedTuple
+from typing import Mapping, NamedTuple, Optional
 
 DEFAULT_MAX_DELAY_MS = 100
 """As in the toolkits' model servers (handlers.md 7)."""
@@ -27,6 +27,8 @@ PATIENCE = 0.75
 """Share of the possible gain that a wait may cost."""
 NEWEST = 0.1
 """Share of the newest batch in the moving averages."""
+HOPE = 0.01
+"""How much of the way to "company is free" an old estimate goes back with each batch."""
 LOSS = -0.1
 """Balance of waiting, in calls, below which it does not pay."""
 REST = 50
@@ -97,11 +99,14 @@ class CallCost:
         self._size_size += (size * size - self._size_size) * weight
         self._size_time += (size * took_s - self._size_time) * weight
         variance = self._size_size - self._size * self._size
-        # Sizes that hardly differ say nothing about the slope; what was known before still holds.
         if variance > 0.01 * self._size_size and self._time:
             slope = (self._size_time - self._size * self._time) / variance
             share = 1.0 - slope * self._size / self._time
             self._fixed_share = min(max(share, 0.0), 1.0)
+        else:
+            # Sizes that hardly differ say nothing about the slope. Hope, slowly, that what was
+            # known is out of date: the waits that follow make sizes differ, and tell.
+            self._fixed_share += (1.0 - self._fixed_share) * HOPE
 
 
 class BatchPolicy:
@@ -119,16 +124,17 @@ class BatchPolicy:
         """Moving average of what a wait gained less what it cost, in calls."""
         self._rest = 0
 
-    def ended(self, now: float, size: int, took_s: float, waiting: int) -> None:
+    def ended(self, now: float, size: int, took_s: Optional[float], waiting: int) -> None:
         """A batch has ended.
 
         Args:
             now: When it ended.
             size: How many requests were in it.
-            took_s: Its whole time.
+            took_s: Its whole time; None when it says nothing about others.
             waiting: How many had arrived meanwhile.
         """
-        self._cost.add(size, took_s)
+        if took_s is not None:
+            self._cost.add(size, took_s)
         self._free_since = now
         self._expected = min(self._batching.max_size, size + waiting)
 

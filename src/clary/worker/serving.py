@@ -46,7 +46,7 @@ def run_handler(spec: InstanceSpec, container: ContainerSpec, files: WorkerFiles
         return EXIT_LOAD_FAILED
     server = (
         BatchServer(handler, page, loop)
-        if isinstance(handler, BatchingHandler)
+        if isinstance(handler, BatchingHandler) and handler.is_batching
         else Server(handler, page, loop)
     )
     loop.run_until_complete(_serve(server, files.socket))

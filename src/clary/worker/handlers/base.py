@@ -44,11 +44,10 @@ class BatchHandler(Handler, Protocol):
     """A handler that can answer several requests in one call."""
 
     batching: Batching
-
-    @property
-    def is_batching(self) -> bool:
-        """Whether it still does: a handler whose batched answers differ stops."""
-        ...
+    is_batching: bool
+    """Whether it still does: a handler whose batched answers differ stops."""
+    is_checked: bool
+    """Whether that is settled. The batch that settles it takes longer than others."""
 
     def invoke_batch(
         self, requests: Sequence[Tuple[bytes, bytes]], is_wanted: Callable[[int], bool]

@@ -5,9 +5,10 @@ call between is shared. How inputs become one:
 
 - With ``batch_fn(inputs)`` and ``unbatch_fn(prediction, count)`` the user says it. ``inputs`` is
   the list of what ``input_fn`` returned, one for each request; ``unbatch_fn`` returns a list of
-  ``count`` predictions in the same order. A handler with ``transform_fn`` gets the list of bodies
-  of requests of one content type and Accept, and its ``unbatch_fn`` returns what ``transform_fn``
-  would have for each.
+  ``count`` predictions in the same order. ``predict_fn`` then gets a batch with every call, be it
+  of one request, and also where batching is off. ``transform_fn`` gets a batch of bodies, of
+  requests of one content type and Accept; ``unbatch_fn`` returns a list of what it would have
+  returned for each.
 - Without them inputs that stack are stacked (``stacking.py``), and all others are alone. The first
   stacked call is checked: its requests are also called one by one, and if the predictions differ,
   batching is over for this worker. A ``predict_fn`` that takes the context might look at its
@@ -76,14 +77,16 @@ class BatchingHandler(FunctionsHandler):
             batching: What the environment asks for.
             **options: As for ``FunctionsHandler``.
         """
-        super().__init__(functions, model, properties, **options)
+        super().__init__(
+            with_batches_of_one(functions, batch_functions), model, properties, **options
+        )
         self.batching = batching
         self.is_batching = True
         self._properties_of_batch = properties
         self._model = model
         self._batch = batch_functions["batch_fn"].call if batch_functions else None
         self._unbatch = batch_functions["unbatch_fn"].call if batch_functions else None
-        self._is_checked = bool(batch_functions)
+        self.is_checked = bool(batch_functions)
         self._complaints = Complaints()
         self._is_transform = "transform_fn" in functions
         if self._is_transform:
@@ -158,16 +161,16 @@ class BatchingHandler(FunctionsHandler):
                     if is_wanted(item.place):
                         yield [(item.place, self._answer_alone(item))]
                 return
-            part = group if self._is_checked else group[:SAMPLE]
+            part = group if self.is_checked else group[:SAMPLE]
             group = group[len(part) :]
             try:
                 predictions = self._predict_together(part)
             except BaseException as error:  # noqa: BLE001 (as in FunctionsHandler.invoke)
                 self._complain(error, len(part))
-                if isinstance(error, CannotSplit) and not self._is_checked:
+                if isinstance(error, CannotSplit) and not self.is_checked:
                     self._stop(str(error))
             else:
-                if self._is_checked:
+                if self.is_checked:
                     yield [
                         (item.place, self._finish(item, predictions[number]))
                         for number, item in enumerate(part)
@@ -199,21 +202,12 @@ class BatchingHandler(FunctionsHandler):
             result = self._predict(batch, self._model, context, first.content_type, first.accept)
         else:
             result = self._predict(batch, self._model, context)
-        predictions = self._unbatch(result, len(items))
-        if not isinstance(predictions, (list, tuple)):
-            raise CannotSplit(f"unbatch_fn returned {type(predictions).__name__}, not a list")
-        if len(predictions) != len(items):
-            raise CannotSplit(
-                f"unbatch_fn returned {len(predictions)} predictions for {len(items)} requests"
-            )
-        return predictions
+        return _checked(self._unbatch(result, len(items)), len(items))
 
     def _answer_alone(self, item: Item) -> Reply:
         try:
-            if self._is_transform:
-                prediction = self._predict(
-                    item.value, self._model, item.context, item.content_type, item.accept
-                )
+            if self._batch is not None:
+                (prediction,) = self._predict_together([item])
             else:
                 prediction = self._predict(item.value, self._model, item.context)
         except BaseException as error:  # noqa: BLE001 (as in FunctionsHandler.invoke)
@@ -254,7 +248,7 @@ class BatchingHandler(FunctionsHandler):
             else:
                 yield [(item.place, self._finish(item, single))]
         if is_same:
-            self._is_checked = True
+            self.is_checked = True
         else:
             self._stop("the predictions of a batch differ from those of its requests on their own")
 
@@ -305,3 +299,51 @@ def _transform_of(function: UserFunction) -> Callable[..., Any]:
     return lambda data, model, context, content_type, accept: call(
         model, data, content_type, accept
     )
+
+
+# Batches of one ---------------------------------------------------------------------------
+
+
+def with_batches_of_one(
+    functions: Dict[str, UserFunction], batch_functions: Dict[str, UserFunction]
+) -> Dict[str, UserFunction]:
+    """Return functions for single requests whose ``predict_fn`` gets batches all the same.
+
+    Args:
+        functions: As ``find_functions`` returns them.
+        batch_functions: As ``find_batch_functions`` returns them.
+    """
+    if not batch_functions:
+        return functions
+    name = "transform_fn" if "transform_fn" in functions else "predict_fn"
+    function = functions.get(name, UserFunction(default_predict, False, False))
+    call = function.call
+    batch, unbatch = batch_functions["batch_fn"].call, batch_functions["unbatch_fn"].call
+    place = 1 if name == "transform_fn" else 0  # of the data among the arguments
+
+    def in_a_batch(arguments: Tuple[Any, ...]) -> Tuple[Any, ...]:
+        return (*arguments[:place], batch([arguments[place]]), *arguments[place + 1 :])
+
+    def plain(*arguments: Any) -> Any:
+        return _checked(unbatch(call(*in_a_batch(arguments)), 1), 1)[0]
+
+    async def asynchronous(*arguments: Any) -> Any:
+        return _checked(unbatch(await call(*in_a_batch(arguments)), 1), 1)[0]
+
+    one = function._replace(call=asynchronous if function.is_async else plain)
+    return {**functions, name: one}
+
+
+def _checked(predictions: Any, count: int) -> Sequence[Any]:
+    """Return what ``unbatch_fn`` returned.
+
+    Raises:
+        CannotSplit: It is no list of ``count`` predictions.
+    """
+    if not isinstance(predictions, (list, tuple)):
+        raise CannotSplit(f"unbatch_fn returned {type(predictions).__name__}, not a list")
+    if len(predictions) != count:
+        raise CannotSplit(
+            f"unbatch_fn returned {len(predictions)} predictions for {count} requests"
+        )
+    return predictions

@@ -5,10 +5,15 @@ from typing import Any, Awaitable, Callable, Dict, Optional
 
 from clary.worker.batcher import read_batching
 from clary.worker.handlers.base import HandlerFailed
-from clary.worker.handlers.batches import BatchingHandler
+from clary.worker.handlers.batches import BatchingHandler, with_batches_of_one
 from clary.worker.handlers.context import Context, SystemProperties
 from clary.worker.handlers.functions import FunctionsHandler
-from clary.worker.handlers.module import find_batch_functions, find_functions, import_program
+from clary.worker.handlers.module import (
+    check_batching,
+    find_batch_functions,
+    find_functions,
+    import_program,
+)
 from clary.worker.negotiation import DEFAULT_CONTENT_TYPE
 from clary.worker.spec import ContainerSpec
 
@@ -37,7 +42,9 @@ def load_functions(
             f"Please provide a model_fn implementation. ({_where(container)} has none.)",
             is_final=True,
         )
-    batch_functions = find_batch_functions(module, functions) if batching.max_size > 1 else {}
+    batch_functions = find_batch_functions(module)
+    if batching.max_size > 1:
+        check_batching(functions)
     properties = SystemProperties(
         model_dir=container.model_dir,
         gpu_id=_gpu_id(os.environ.get("CUDA_VISIBLE_DEVICES", "")),
@@ -64,6 +71,7 @@ def load_functions(
         in ("1", "true", "yes"),
     }
     if batching.max_size == 1:
+        functions = with_batches_of_one(functions, batch_functions)
         return FunctionsHandler(functions, model, properties, **options)
     return BatchingHandler(functions, batch_functions, model, properties, batching, **options)
 

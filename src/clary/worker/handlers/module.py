@@ -26,7 +26,7 @@ PLAIN_ARGUMENTS: Dict[str, int] = {
 """Arguments of each function without ``context`` (handlers.md 1)."""
 
 BATCH_ARGUMENTS: Dict[str, int] = {"batch_fn": 1, "unbatch_fn": 2}
-"""Ours; looked for only where batching is on, so that others may use the names."""
+"""Ours, and only where both are there."""
 
 
 class UserFunction(NamedTuple):
@@ -82,17 +82,26 @@ def find_functions(module: Optional[ModuleType]) -> Dict[str, UserFunction]:
     return found
 
 
-def find_batch_functions(
-    module: Optional[ModuleType], functions: Dict[str, UserFunction]
-) -> Dict[str, UserFunction]:
-    """Return ``batch_fn`` and ``unbatch_fn``, or nothing.
-
-    Args:
-        module: The user's.
-        functions: What ``find_functions`` found in it.
+def find_batch_functions(module: Optional[ModuleType]) -> Dict[str, UserFunction]:
+    """Return ``batch_fn`` and ``unbatch_fn``, or nothing: one alone is some function of the user's.
 
     Raises:
-        HandlerFailed: There is only one of them, or batching is impossible with such functions.
+        HandlerFailed: They take other arguments than they will get, or are asynchronous.
+    """
+    if not all(callable(getattr(module, name, None)) for name in BATCH_ARGUMENTS):
+        return {}
+    found = _find(module, BATCH_ARGUMENTS)
+    for name, function in found.items():
+        if function.is_async:
+            raise HandlerFailed(f"{name} must be a plain function.", is_final=True)
+    return found
+
+
+def check_batching(functions: Dict[str, UserFunction]) -> None:
+    """Check that requests of these functions can be batched at all.
+
+    Raises:
+        HandlerFailed: A function is asynchronous or a generator.
     """
     for name in ("input_fn", "predict_fn", "output_fn", "transform_fn"):
         function = functions.get(name)
@@ -110,16 +119,6 @@ def find_batch_functions(
                 f"{name} is a generator. Streams are not batched: set MODEL_MAX_BATCH_SIZE to 1.",
                 is_final=True,
             )
-    found = _find(module, BATCH_ARGUMENTS)
-    for name, function in found.items():
-        if function.is_async:
-            raise HandlerFailed(f"{name} must be a plain function.", is_final=True)
-    if len(found) == 1:
-        raise HandlerFailed(
-            f"{next(iter(found))} stands alone: please define both batch_fn and unbatch_fn.",
-            is_final=True,
-        )
-    return found
 
 
 def _find(module: Optional[ModuleType], arguments: Dict[str, int]) -> Dict[str, UserFunction]:

@@ -124,12 +124,10 @@ def split(prediction: Any, sizes: Sequence[int]) -> List[Any]:
                 )
             outputs = [split(part, sizes) for part in prediction]
             return [kind(part[i] for part in outputs) for i in range(len(sizes))]
-    elif not _is_array(prediction):
+    elif not _is_array(prediction) or not getattr(prediction, "ndim", 1):
         raise CannotSplit(f"{_name(prediction)} has no rows")
-    if _length(prediction) != total:
-        raise CannotSplit(
-            f"the input had {total} rows, but the prediction has {_length(prediction)}"
-        )
+    if len(prediction) != total:
+        raise CannotSplit(f"the input had {total} rows, but the prediction has {len(prediction)}")
     parts = []
     start = 0
     for size in sizes:
