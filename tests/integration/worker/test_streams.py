@@ -197,7 +197,8 @@ def test_a_lost_connection_closes_its_generators(client: Client, instance: Insta
     other = instance.client()
     client.submit('{"name": "a", "pause": 0.01, "count": 100000}')
     client.submit('{"name": "b", "pause": 0.01, "count": 100000}')
-    client.frame()
+    while client.frame().request_id != 2:
+        pass
     client.close()
     wait_for(lambda: has_closed(instance, "a") and has_closed(instance, "b"), "both to be closed")
     assert other.invoke('{"count": 1}')[2] == b"x0 "

@@ -167,27 +167,31 @@ class FunctionsHandler:
         else:
             # The toolkits' model server writes anything else as JSON, or fails.
             body = codecs.encode_json(result)
-        status, meta = self._head(content_type, accept, context)
-        return status, meta, body
+        if context is not None:
+            status, meta = self._head(content_type, accept, context)
+            return status, meta, body
+        content_type = accept if content_type is None else str(content_type)
+        meta = self._metas.encode((("content-type", content_type),))
+        if len(meta) > MAX_META:
+            raise _too_long(meta)
+        return 200, meta, body
 
     def _head(
         self, content_type: Any, accept: str, context: Optional[Context]
     ) -> Tuple[int, bytes]:
         """Return status and meta block of a reply; ``content_type`` None: not returned with it."""
+        headers = {"content-type": accept}
         status = 200
-        if context is not None and (context.reply_headers or context.reply_status):
+        if context is not None:
+            headers.update(context.reply_headers)
             status = context.reply_status or 200
             if not 200 <= status <= 599:
                 raise ValueError(f"set_response_status({status}): no status of a final reply")
-            headers = {"content-type": accept, **context.reply_headers}
-            if content_type is not None:
-                headers["content-type"] = str(content_type)
-            meta = self._metas.encode(tuple(headers.items()))
-        else:
-            content_type = accept if content_type is None else str(content_type)
-            meta = self._metas.encode((("content-type", content_type),))
+        if content_type is not None:
+            headers["content-type"] = str(content_type)
+        meta = self._metas.encode(tuple(headers.items()))
         if len(meta) > MAX_META:
-            raise ValueError(f"the reply's headers are {len(meta)} bytes; {MAX_META} are possible")
+            raise _too_long(meta)
         return status, meta
 
     def _not_found(self, path: str) -> Reply:
@@ -218,6 +222,10 @@ class FunctionsHandler:
                 status = 500
         meta = self._metas.encode((("content-type", TEXT_ERROR),))
         return status, meta, f"{message}\n{trace}".encode("utf-8", "replace")
+
+
+def _too_long(meta: bytes) -> ValueError:
+    return ValueError(f"the reply's headers are {len(meta)} bytes; {MAX_META} are possible")
 
 
 # Chains -----------------------------------------------------------------------------------
