@@ -31,6 +31,8 @@ GROUPS = (
     "objects",
     "many",
     "shadow",
+    "batching",
+    "embeddings",
 )
 
 

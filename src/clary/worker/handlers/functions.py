@@ -162,8 +162,7 @@ class FunctionsHandler:
         elif isinstance(result, (bytearray, memoryview)):
             body = bytes(result)
         elif isinstance(result, GENERATORS):
-            stream = Stream(result, lambda: self._head(content_type, accept, context), self.failure)
-            return 200, b"", stream
+            return 200, b"", self._stream(result, content_type, accept, context)
         else:
             # The toolkits' model server writes anything else as JSON, or fails.
             body = codecs.encode_json(result)
@@ -175,6 +174,12 @@ class FunctionsHandler:
         if len(meta) > MAX_META:
             raise _too_long(meta)
         return 200, meta, body
+
+    def _stream(
+        self, parts: Any, content_type: Any, accept: str, context: Optional[Context]
+    ) -> Stream:
+        # Not in reply(): names that a closure holds on to are slower for everybody there.
+        return Stream(parts, lambda: self._head(content_type, accept, context), self.failure)
 
     def _head(
         self, content_type: Any, accept: str, context: Optional[Context]
