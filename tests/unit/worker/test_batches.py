@@ -225,6 +225,52 @@ def test_a_failure_proves_nothing_about_batching() -> None:
     assert not handler.is_checked
 
 
+class Odd:
+    """A prediction that cannot be compared, and an error that cannot be printed."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("ambiguous")
+
+    def tolist(self) -> list[int]:
+        return [1]
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def test_predictions_that_cannot_be_compared_end_the_batching() -> None:
+    handler = a_handler(predict_fn=lambda data, model: [Odd() for _ in data])
+    assert bodies(answer(handler, request("[[1]]"), request("[[2]]"))) == [[[1]], [[1]]]
+    assert not handler.is_batching
+
+
+def test_an_error_that_cannot_be_printed_is_answered_one_by_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def predict_fn(data: Any, model: Any) -> Any:
+        raise Speechless
+
+    answers = answer(a_handler(predict_fn=predict_fn), request("[[1]]"), request("[[2]]"))
+    assert [status for status, _, _ in answers] == [500, 500]
+    assert "Speechless" in capsys.readouterr().err
+
+
+def test_a_model_that_works_in_company_only_proves_nothing() -> None:
+    def predict_fn(data: Any, model: Any) -> Any:
+        if len(data) < 2:
+            raise ValueError("lonely")
+        return data
+
+    handler = a_handler(predict_fn=predict_fn)
+    answer(handler, request("[[1]]"), request("[[2]]"))
+    assert handler.is_batching
+    assert not handler.is_checked
+
+
 def test_the_users_own_functions_make_and_split_batches() -> None:
     calls = []
 

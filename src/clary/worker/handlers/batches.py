@@ -20,6 +20,7 @@ its error, the others their answers.
 
 import sys
 import time
+import traceback
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from clary.worker import codecs
@@ -29,6 +30,7 @@ from clary.worker.handlers.context import BatchContext, Context, SystemPropertie
 from clary.worker.handlers.functions import (
     INVOCATIONS,
     FunctionsHandler,
+    RequestPlan,
     default_encode,
     default_predict,
     with_context,
@@ -116,16 +118,14 @@ class BatchingHandler(FunctionsHandler):
         groups: Dict[Any, List[Item]] = {}
         alone: List[int] = []
         for index, (meta, body) in enumerate(requests):
-            plan = context = None
             try:
                 plan = self.plan(meta)
                 if plan.path != INVOCATIONS:
                     alone.append(index)
                     continue
                 context = self.new_context(plan)
-                data = body.decode() if plan.is_text else body
-                value = self._decode(data, plan.content_type, context)
-                key, size = self._group_of(value, plan.content_type, plan.accept)
+                value = self._read(plan, body, context)
+                key, size = self._group_of(value, plan)
                 item = Item(index, value, plan.content_type, plan.accept, context, size)
                 groups.setdefault(index if key is None else key, []).append(item)
             except BaseException as error:  # noqa: BLE001 (as in FunctionsHandler.invoke)
@@ -137,11 +137,15 @@ class BatchingHandler(FunctionsHandler):
         for index in alone:
             yield [(index, self.invoke(*requests[index]))]
 
-    def _group_of(self, value: Any, content_type: str, accept: str) -> Tuple[Any, int]:
+    def _read(self, plan: RequestPlan, body: bytes, context: Optional[Context]) -> Any:
+        data = body.decode() if plan.is_text else body
+        return self._decode(data, plan.content_type, context)
+
+    def _group_of(self, value: Any, plan: RequestPlan) -> Tuple[Any, int]:
         """Return what a request can share a call with, or None, and its rows."""
         if self._batch is not None:
             # Tuples, for a lone request's key is its number.
-            return (content_type, accept) if self._is_transform else (), 1
+            return (plan.content_type, plan.accept) if self._is_transform else (), 1
         shape = shape_of(value)
         return (None, 1) if shape is None else ((shape.key,), shape.size)
 
@@ -231,35 +235,38 @@ class BatchingHandler(FunctionsHandler):
         is_wanted: Callable[[int], bool],
     ) -> Iterator[Answers]:
         """Answer each request by a call of its own, and compare."""
+        compared = 0
         is_same = True
         for number, item in enumerate(items):
             if not is_wanted(item.place):
                 continue
             meta, body = requests[item.place]
             try:
-                plan = self.plan(meta)
-                data = body.decode() if plan.is_text else body
-                value = self._decode(data, plan.content_type, item.context)
+                value = self._read(self.plan(meta), body, item.context)
                 single = self._predict(value, self._model, item.context)
-                is_same = is_same and agree(single, batched[number])
             except BaseException as error:  # noqa: BLE001 (as in FunctionsHandler.invoke)
                 # A call that works in company only is no proof of anything.
                 yield [(item.place, self.failure(error))]
-            else:
-                yield [(item.place, self._finish(item, single))]
-        if is_same:
-            self.is_checked = True
-        else:
+                continue
+            compared += 1
+            is_same = is_same and _agree(single, batched[number])
+            yield [(item.place, self._finish(item, single))]
+        if not is_same:
             self._stop("the predictions of a batch differ from those of its requests on their own")
+        elif compared:
+            self.is_checked = True
 
     def _stop(self, why: str) -> None:
         self.is_batching = False
         _log(f"batching is off: {why}")
 
     def _complain(self, error: BaseException, count: int) -> None:
-        kind = "" if isinstance(error, CannotSplit) else f"{type(error).__name__}: "
+        try:
+            why = str(error) if isinstance(error, CannotSplit) else _describe(error)
+        except Exception:  # noqa: BLE001 (the user's own __str__)
+            why = type(error).__name__
         self._complaints.log(
-            f"a batch of {count} requests failed, so each is called on its own: {kind}{error}"
+            f"a batch of {count} requests failed, so each is called on its own: {why}"
         )
 
 
@@ -288,6 +295,17 @@ def _log(text: str) -> None:
         sys.stderr.write(f"clary-worker: {text}\n")
     except (OSError, ValueError):
         pass  # the disk is full, or the user closed it: batching is no reason to fail
+
+
+def _describe(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+def _agree(one: Any, other: Any) -> bool:
+    try:
+        return agree(one, other)
+    except Exception:  # noqa: BLE001 (a class of the user's, compared in its own way)
+        return False
 
 
 def _transform_of(function: UserFunction) -> Callable[..., Any]:
