@@ -57,9 +57,10 @@ def archive(classifier: Any) -> dict[str, str | bytes]:
     return {"code/inference.py": CODE, "model.joblib": weights.getvalue()}
 
 
-def many(server: Server) -> Any:
+@pytest.fixture
+def runtime(server: Server) -> Iterator[Any]:
     """A client for many threads."""
-    return boto3.client(
+    client = boto3.client(
         "sagemaker-runtime",
         endpoint_url=server.url,
         region_name="us-east-1",
@@ -67,16 +68,17 @@ def many(server: Server) -> Any:
         aws_secret_access_key=server.secret_key,
         config=Config(max_pool_connections=32, retries={"total_max_attempts": 1}),
     )
+    yield client
+    client.close()
 
 
 def test_a_classifier_answers_many_as_it_answers_each(
-    server: Server, classifier: Any, digits: tuple[Any, Any], tmp_path: Path
+    server: Server, runtime: Any, classifier: Any, digits: tuple[Any, Any], tmp_path: Path
 ) -> None:
     calls = tmp_path / "calls"
     environment = {**BATCHED, "CALLS": str(calls)}
     server.deploy("digits", archive(classifier), environment=environment)
     images = digits[0] / 16
-    runtime = many(server)
 
     def ask(number: int) -> tuple[int, str, Any]:
         rows = images[number : number + 1 + number % 3]
@@ -121,7 +123,9 @@ def test_a_classifier_answers_many_as_it_answers_each(
     assert "batching is off" not in instance_log
 
 
-def test_a_batch_of_a_worker_that_dies_fails_and_all_others_are_answered(server: Server) -> None:
+def test_a_batch_of_a_worker_that_dies_fails_and_all_others_are_answered(
+    server: Server, runtime: Any
+) -> None:
     code = """
 import os, time
 def model_fn(model_dir): return None
@@ -132,7 +136,6 @@ def predict_fn(data, model):
     return data
 """
     server.deploy("mortal", {"code/inference.py": code}, environment=BATCHED)
-    runtime = many(server)
 
     def ask(number: int) -> bool:
         body = json.dumps([[666 if number == 100 else number]])

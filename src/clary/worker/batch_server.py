@@ -121,7 +121,8 @@ class BatchServer(Server):
         self._took_ns += start - began
         for connection, frames in answered.items():
             connection.write(frames[0] if len(frames) == 1 else b"".join(frames))
-        self._loop.call_soon(self._look_around if is_done else self._work)
+        # The loop runs its callbacks before it handles what its sockets have: one turn more.
+        self._loop.call_soon(self._loop.call_soon, self._ended if is_done else self._work)
 
     def _send(
         self, answered: Dict[Connection, List[bytes]], index: int, share_us: int, reply: Reply
@@ -139,10 +140,6 @@ class BatchServer(Server):
             return
         head = HEAD.pack(REPLY, 0, status, request_id, share_us, len(meta), len(body))
         answered.setdefault(connection, []).append(head + meta + body)
-
-    def _look_around(self) -> None:
-        # The loop's callbacks run before it handles what its sockets have: one turn more.
-        self._loop.call_soon(self._ended)
 
     def _ended(self) -> None:
         size = len(self._batch)
