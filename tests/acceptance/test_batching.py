@@ -1,5 +1,6 @@
 """Dynamic batching with stock boto3: a real classifier, called by many at once."""
 
+import contextlib
 import io
 import json
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import EventStreamError
 
 from server import Server
 
@@ -174,14 +176,16 @@ def predict_fn(data, model):
         raise ValueError("out of words")
 """
     server.deploy("poet", {"code/inference.py": code})
-    events = server.runtime.invoke_endpoint_with_response_stream(
-        EndpointName="poet", Body=b"1", ContentType="application/json"
-    )["Body"]
-    parts = [event["PayloadPart"]["Bytes"] for event in events]
+
+    def ask(body: bytes) -> Any:
+        reply = server.runtime.invoke_endpoint_with_response_stream(
+            EndpointName="poet", Body=body, ContentType="application/json"
+        )
+        return contextlib.closing(reply["Body"])
+
+    with ask(b"1") as events:
+        parts = [event["PayloadPart"]["Bytes"] for event in events]
     assert b"".join(parts) == b"roses are red "
     assert server.invoke("poet", b"1") == b"roses are red "
-    events = server.runtime.invoke_endpoint_with_response_stream(
-        EndpointName="poet", Body=b"13", ContentType="application/json"
-    )["Body"]
-    with pytest.raises(Exception, match="ModelStreamError"):
+    with ask(b"13") as events, pytest.raises(EventStreamError, match="ModelStreamError"):
         list(events)

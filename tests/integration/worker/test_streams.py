@@ -266,9 +266,9 @@ def test_a_generator_that_hangs_is_replaced(instance: Instance) -> None:
 
 def test_a_stream_longer_than_the_limit_of_one_call_is_left_alone(instance: Instance) -> None:
     client = instance.ready(
-        CODE.replace("{predict}", COUNTING), invocation_timeout_s=0.3, hung_grace_s=0.2
+        CODE.replace("{predict}", COUNTING), invocation_timeout_s=0.8, hung_grace_s=0.7
     )
-    client.submit('{"pause": 0.25, "count": 6}')
+    client.submit('{"pause": 0.4, "count": 6}')
     assert len([frame for frame in rest_of(client) if frame.body]) == 6
     instance.status()
     assert instance.workers()[0]["starts"] == 1
