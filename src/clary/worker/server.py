@@ -300,6 +300,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         self.tasks: Dict[int, asyncio.Task[None]] = {}
+        self._waiting: Dict[int, OpenStream] = {}
+        """Streams whose parts leave at the loop's next turn."""
+        self._loop = asyncio.get_running_loop()
         self._server = server
         self._transport: Optional[asyncio.Transport] = None
         self._decoder = FrameDecoder()
@@ -336,6 +339,16 @@ class Connection(asyncio.Protocol):
                 encode_frame(REPLY, request_id, status=status, number=took_us, meta=meta, body=body)
             )
 
+    def flush_soon(self, stream: OpenStream) -> None:
+        """Write at the loop's next turn, with what other streams of this turn have to send."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush_waiting)
+        self._waiting[stream.request_id] = stream
+
+    def _flush_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        self.flush(*waiting.values())
+
     def flush(self, *streams: OpenStream) -> None:
         """Write what streams have to send, at once; forget those that have ended."""
         frames: List[Union[bytes, memoryview]] = []
@@ -344,7 +357,7 @@ class Connection(asyncio.Protocol):
             if stream.is_ended:
                 self.streams.pop(stream.request_id, None)
         if frames and self._transport is not None:
-            self._transport.writelines(frames)
+            self._transport.write(b"".join(frames))
 
     def send_large(self, request_id: int, took_us: int, reply: Tuple[int, bytes, bytes]) -> None:
         """Send a reply in parts, as far as the router's window allows."""

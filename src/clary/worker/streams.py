@@ -157,7 +157,7 @@ class OpenStream:
         try:
             async for part in parts:
                 self._push(encode_part(part))
-                self.connection.flush(self)
+                self.connection.flush_soon(self)
                 while not self.has_room:
                     self._room = asyncio.get_running_loop().create_future()
                     await self._room
@@ -197,7 +197,11 @@ class OpenStream:
     def _push(self, part: bytes) -> None:
         if not self.is_begun:
             self._begin()
-        if part:
+        length = len(part)
+        if 0 < length <= self._window and length <= MAX_BODY_PART:
+            self._window -= length
+            self.outgoing.append(HEAD.pack(PART, MORE, 200, self.request_id, 0, 0, length) + part)
+        elif length:
             self._unsent = memoryview(part)
             self._cut()
 
