@@ -62,6 +62,10 @@ class Outlet(Protocol):
 
     is_full: bool
 
+    def flush_soon(self, stream: "OpenStream") -> None:
+        """Write at the loop's next turn, with what other streams of this turn have to send."""
+        ...
+
     def flush(self, *streams: "OpenStream") -> None:
         """Write what streams have to send, at once; forget those that have ended."""
         ...
