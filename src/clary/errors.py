@@ -97,6 +97,10 @@ class Refused(InvocationError):
     """
 
 
+class StepBodyTooLarge(InvocationError):
+    """A container of a pipeline answered with more than the next one is given."""
+
+
 class LoopError(Error):
     """Raised by actions, read by control loops."""
 

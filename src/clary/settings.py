@@ -109,6 +109,10 @@ class RouterSettings:
     instance_wait_s: float = 10.0
     """How long an invocation waits for a first instance of an InService endpoint, in seconds."""
 
+    max_step_body_bytes: int = 25 * 1024 * 1024
+    """Longest body that one container of a pipeline hands to the next, in bytes. AWS's guide of
+    2023 says 5 MB (container.md 3)."""
+
     max_queue_per_worker: int = 1024
     """Most open requests of one worker. More are refused with 503."""
 

@@ -140,7 +140,7 @@ def _read_ends(logs: Sequence[LogFile], lines: int) -> bytes:
 
 
 def _with_names(log: LogFile, lines: Sequence[bytes], *, named: bool) -> bytes:
-    prefix = f"{log.instance_id}  ".encode() if named else b""
+    prefix = f"{log.stream}  ".encode() if named else b""
     return b"".join(prefix + line + b"\n" for line in lines)
 
 

@@ -267,9 +267,9 @@ def unsupported(endpoint: Endpoint) -> str | None:
             kind = "serverless variants (ServerlessConfig)"
         elif model is None:
             kind = "variants without a model, for inference components"
-        elif len(model.containers) != 1:
-            kind = "models of several containers"
-        elif model.containers[0].mode == "MultiModel":
+        elif not model.containers:
+            kind = "models without a container, for inference components"
+        elif any(container.mode == "MultiModel" for container in model.containers):
             kind = "multi-model containers (Mode=MultiModel)"
     if kind is None:
         return None
@@ -335,6 +335,7 @@ def _route(endpoint: Endpoint, instances: Sequence[KnownInstance]) -> EndpointRo
                 and i.observed
             ),
             routing=strategies[variant.name],
+            is_direct=_is_direct(endpoint, variant.name),
         )
 
     shadow = endpoint.shadow_variants[0] if endpoint.shadow_variants else None
@@ -343,6 +344,12 @@ def _route(endpoint: Endpoint, instances: Sequence[KnownInstance]) -> EndpointRo
         variants=tuple(route_of(variant) for variant in endpoint.variants),
         shadow=None if shadow is None else route_of(shadow),
     )
+
+
+def _is_direct(endpoint: Endpoint, variant_name: str) -> bool:
+    variant = next((v for v in endpoint.config.all_variants if v.name == variant_name), None)
+    model = endpoint.models.get(variant.model_name or "") if variant is not None else None
+    return model is not None and model.is_direct
 
 
 def _counts(endpoint: Endpoint, instances: Sequence[KnownInstance]) -> tuple[VariantState, ...]:

@@ -6,7 +6,7 @@ the same connection.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -78,15 +78,17 @@ class Publisher:
         return any(instance_id in gateway.draining for gateway in self._gateways)
 
     def counters(self, endpoint: str) -> dict[str, dict[str, int]]:
-        """Return the counters of an endpoint's variants, summed over the gateways."""
+        """Return the counters of an endpoint's variants, summed over the gateways.
+
+        Those of a pipeline's containers are at ``<variant>/<container>``.
+        """
         total: dict[str, dict[str, int]] = {}
         for gateway in self._gateways:
             for row in gateway.counters:
                 if row["endpoint"] == endpoint:
-                    sums = total.setdefault(row["variant"], {})
-                    for name, value in row.items():
-                        if isinstance(value, int):
-                            sums[name] = sums.get(name, 0) + value
+                    _add(total.setdefault(row["variant"], {}), row)
+                    for name, counters in row.get("containers", {}).items():
+                        _add(total.setdefault(f"{row['variant']}/{name}", {}), counters)
         return total
 
     async def _tell(self, message: dict[str, Any]) -> None:
@@ -122,6 +124,12 @@ class Publisher:
             self._gateways.discard(gateway)
             gateway.gone()
             writer.close()
+
+
+def _add(sums: dict[str, int], counters: Mapping[str, Any]) -> None:
+    for name, value in counters.items():
+        if isinstance(value, int):
+            sums[name] = sums.get(name, 0) + value
 
 
 class Gateway:

@@ -137,12 +137,14 @@ def count_workers(
     is_command: bool,
     cores: int,
     max_workers: int,
+    containers: int = 1,
 ) -> int:
     """Return how many workers an instance starts.
 
     ``SAGEMAKER_MODEL_SERVER_WORKERS`` decides where the model sets it; else there is one per vCPU
     of the instance type, but never more than cores of the machine or ``max_workers``. A type with
-    GPUs gets one, for each worker would load the model onto them once more. A user's own server
+    GPUs gets one, for each worker would load the model onto them once more. The containers of a
+    pipeline share the vCPUs, for their steps are one after another. A user's own server
     is always one process: it has a port of its own and its own idea of workers.
 
     Args:
@@ -151,6 +153,7 @@ def count_workers(
         is_command: Whether the container is a user's own server.
         cores: Of this machine.
         max_workers: ``fleet.max_workers``; 0 for no limit but the cores.
+        containers: How many share the instance.
 
     Raises:
         PermanentError: The variable holds no number of workers.
@@ -167,4 +170,5 @@ def count_workers(
         return int(text)
     if wanted.gpus:
         return 1
-    return max(1, min(wanted.vcpus, cores, max_workers or cores))
+    vcpus = -(-min(wanted.vcpus, cores) // containers)
+    return max(1, min(vcpus, max_workers or vcpus))

@@ -1,14 +1,16 @@
 """Sentences for a ``FailureReason``: AWS's own where it has them, and what really happened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
-def ping_failed(container: str, variant: str, detail: str | None) -> str:
-    """A container that did not get as far as answering a ping (endpoints.md 1)."""
-    text = (
+def ping_failed(containers: Sequence[str], variant: str, detail: str | None) -> str:
+    """Containers that did not get as far as answering a ping, each named (endpoints.md 1)."""
+    sentences = [
         f"The {container} container for production variant {variant} did not pass the ping health "
-        "check. Please check CloudWatch logs for this endpoint."
-    )
+        "check."
+        for container in containers
+    ]
+    text = " ".join([*sentences, "Please check CloudWatch logs for this endpoint."])
     return f"{text} {detail.strip()}" if detail and detail.strip() else text
 
 

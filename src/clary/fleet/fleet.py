@@ -38,6 +38,7 @@ from clary.fleet.preparation import InstanceFiles, Preparation
 from clary.fleet.unpack import UnpackLimits
 from clary.objects.client import ObjectStorage
 from clary.resources.instance_types import instance_type
+from clary.resources.model import container_name
 from clary.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class _Instance:
     phase: Phase = Phase.DOWNLOADING
     failure: str | None = None
     """Why it could not be launched."""
+    container_names: tuple[str, ...] = ("primary",)
     starting: asyncio.Task[None] | None = None
     stopping: asyncio.Task[None] | None = None
 
@@ -183,7 +185,12 @@ class Fleet:
     async def start(self, order: InstanceOrder) -> None:
         """Start an instance, unless one of this id was started and is not gone yet."""
         if order.id not in self._instances:
-            instance = _Instance(order.id, order.endpoint_name, order.variant_name)
+            names = tuple(
+                container_name(order.model, i) for i in range(len(order.model.containers))
+            )
+            instance = _Instance(
+                order.id, order.endpoint_name, order.variant_name, container_names=names
+            )
             self._instances[order.id] = instance
             instance.starting = asyncio.create_task(self._start(instance, order))
             instance.starting.add_done_callback(partial(self._look_at_start, instance))
@@ -326,7 +333,14 @@ class Fleet:
             reservation = Reservation(
                 vcpus=held["vcpus"], memory_mib=held["memory_mib"], gpus=tuple(held["gpus"])
             )
-            pythons = [container["python"] for container in spec["containers"]]
+            containers = spec["containers"]
+            instance.container_names = tuple(container["name"] for container in containers)
+            pythons = [container["python"] for container in containers]
+            links = [
+                Path(container[name])
+                for container in containers
+                for name in ("model_dir", "code_dir")
+            ]
         except (OSError, ValueError, KeyError, TypeError) as error:
             # It runs, but nobody knows what it is; `discard` will stop it.
             log.warning("instance %s has no usable spec.json: %r", instance_id, error)
@@ -334,7 +348,7 @@ class Fleet:
             return
         self._instances[instance_id] = instance
         self._capacity.restore(instance_id, reservation)
-        for link in (files.directory / "model", files.directory / "code"):
+        for link in links:
             if link.is_symlink():
                 self._hold(self._artifact_cache, link.readlink(), instance_id)
         for python in pythons:
@@ -359,7 +373,9 @@ class Fleet:
         elif status is None:
             status = InstanceStatus(state=InstanceState.STARTING)
         elif status.state in FINAL:
-            reason = ping_failed("primary", instance.variant_name, status.reason)
+            # A host that was lost says nothing of its containers: all of them are gone.
+            names = status.failed_containers or instance.container_names
+            reason = ping_failed(names, instance.variant_name, status.reason)
             status = replace(status, reason=reason)
         if status.state is InstanceState.STARTING:
             phase = instance.phase

@@ -7,6 +7,9 @@ preparation that was cut off is simply done again. The instance's directory stan
     D/instances/<id>/code        the user's code (a link into an artifact)
     D/instances/<id>/tmp
     D/instances/<id>/spec.json   written last, in one step: when it is there, all of it is there
+
+The containers of a pipeline have these directories each for itself, in
+``D/instances/<id>/containers/<name>/``, and a log of their own.
 """
 
 import asyncio
@@ -14,10 +17,10 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from clary.errors import AccessDenied, NotFound, PermanentError, TransientError
 from clary.fleet.artifacts import Artifact, Artifacts, ArtifactSource
@@ -41,6 +44,8 @@ from clary.settings import Settings
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _RETRY_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -55,6 +60,18 @@ class InstanceFiles:
     @property
     def spec(self) -> Path:
         return self.directory / "spec.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Container:
+    """One container of an instance: what it is made of, and where its files lie."""
+
+    name: str
+    definition: ContainerDefinition
+    places: Places
+    log: Path
+    count: int
+    """How many containers share the instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,29 +130,36 @@ class Preparation:
         Raises:
             PermanentError: It cannot be run. The message is a whole FailureReason.
         """
-        _make_directories(files)
-        # One container today: the plan refuses models of several before anything is started.
-        definition, name = order.model.containers[0], container_name(order.model, 0)
+        containers = _containers_of(order, files)
+        _make_directories(files, containers)
         on_phase(Phase.DOWNLOADING)
         limit = order.download_timeout_s or self._settings.fleet.download_timeout_s
+        models = await _all_or_every_reason(
+            self._fetch_in_time(container, order.id, limit) for container in containers
+        )
+        for container, model in zip(containers, models, strict=True):
+            _link(container.places.model_dir, model.directory if model else None)
+        specs = await _all_or_every_reason(
+            self._prepare_container(order, reservation, container, model, limit, on_phase)
+            for container, model in zip(containers, models, strict=True)
+        )
+        on_phase(Phase.LOADING)
+        spec = self._spec(order, files, reservation, specs)
+        _write_atomically(files.spec, json.dumps(spec, indent=1))
+
+    async def _fetch_in_time(
+        self, container: _Container, holder: str, limit: float
+    ) -> Artifact | None:
         try:
             async with asyncio.timeout(limit):
-                model = await self._fetch_model(definition, name, order.id)
+                return await self._fetch_model(container.definition, container.name, holder)
         except TimeoutError:
-            url = _source_of(definition)
+            url = _source_of(container.definition)
             raise PermanentError(
-                download_failed(name, url.url if url else "", f"not done within {limit:.0f} s")
+                download_failed(
+                    container.name, url.url if url else "", f"not done within {limit:.0f} s"
+                )
             ) from None
-        _link(files.directory / "model", model.directory if model else None)
-        try:
-            container = await self._prepare_container(
-                order, files, reservation, definition, model, limit, on_phase
-            )
-        except PermanentError as error:
-            raise PermanentError(not_prepared(name, order.variant_name, error.message)) from error
-        on_phase(Phase.LOADING)
-        spec = self._spec(order, files, reservation, {"name": name, **container})
-        _write_atomically(files.spec, json.dumps(spec, indent=1))
 
     async def _fetch_model(
         self, definition: ContainerDefinition, name: str, holder: str
@@ -166,20 +190,30 @@ class Preparation:
     async def _prepare_container(
         self,
         order: InstanceOrder,
-        files: InstanceFiles,
         reservation: Reservation,
-        definition: ContainerDefinition,
+        container: _Container,
         model: Artifact | None,
         limit: float,
         on_phase: Callable[[Phase], None],
     ) -> dict[str, Any]:
+        try:
+            return await self._make_container(order, reservation, container, model, limit, on_phase)
+        except PermanentError as error:
+            raise PermanentError(
+                not_prepared(container.name, order.variant_name, error.message)
+            ) from error
+
+    async def _make_container(
+        self,
+        order: InstanceOrder,
+        reservation: Reservation,
+        container: _Container,
+        model: Artifact | None,
+        limit: float,
+        on_phase: Callable[[Phase], None],
+    ) -> dict[str, Any]:
+        definition, places = container.definition, container.places
         row = find_row(definition.image or "", self._settings.runners)
-        places = Places(
-            base_dir=files.directory,
-            model_dir=files.directory / "model",
-            code_dir=files.directory / "code",
-            tmp_dir=files.directory / "tmp",
-        )
         own = {**(row.environment if row else {}), **definition.environment}
         program = program_of(own)
         is_command = row is not None and row.runner == "command"
@@ -214,6 +248,8 @@ class Preparation:
             gpus=reservation.gpus,
         )
         return {
+            "name": container.name,
+            "log": str(container.log),
             "style": runner.style,
             "python": python,
             "argv": _argv(runner, python, places),
@@ -228,6 +264,7 @@ class Preparation:
                 is_command=runner.style == "command",
                 cores=self._cores,
                 max_workers=self._settings.fleet.max_workers,
+                containers=container.count,
             ),
         }
 
@@ -271,7 +308,7 @@ class Preparation:
         order: InstanceOrder,
         files: InstanceFiles,
         reservation: Reservation,
-        container: dict[str, Any],
+        containers: Sequence[dict[str, Any]],
     ) -> dict[str, Any]:
         fleet = self._settings.fleet
         return {
@@ -289,7 +326,7 @@ class Preparation:
             "load_attempts_within_s": fleet.load_attempts_within_s,
             "invocation_timeout_s": self._settings.router.invocation_timeout_s,
             "hung_grace_s": fleet.hung_grace_s,
-            "containers": [container],
+            "containers": list(containers),
             # For the fleet itself, when it adopts the instance in another life of control.
             "reservation": asdict(reservation),
         }
@@ -313,9 +350,51 @@ def _argv(runner: Runner, python: str, places: Places) -> list[str]:
     return [move_paths(word, places) for word in runner.argv(python)]
 
 
-def _make_directories(files: InstanceFiles) -> None:
-    for directory in (files.directory, files.directory / "tmp", files.log.parent):
-        directory.mkdir(parents=True, exist_ok=True)
+def _containers_of(order: InstanceOrder, files: InstanceFiles) -> list[_Container]:
+    """Return what the model's containers are made of; the only one of a model has short paths."""
+    definitions = order.model.containers
+    containers = []
+    for index, definition in enumerate(definitions):
+        name = container_name(order.model, index)
+        is_only = len(definitions) == 1
+        base = files.directory if is_only else files.directory / "containers" / name
+        places = Places(
+            base_dir=base, model_dir=base / "model", code_dir=base / "code", tmp_dir=base / "tmp"
+        )
+        log = files.log if is_only else files.log.with_suffix("") / f"{name}.log"
+        containers.append(
+            _Container(
+                name=name, definition=definition, places=places, log=log, count=len(definitions)
+            )
+        )
+    return containers
+
+
+async def _all_or_every_reason(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do the same for several containers; return what each gave.
+
+    Raises:
+        PermanentError: Some cannot be run. It gives the reason of each, for people mend them all
+            at once.
+    """
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    reasons = []
+    for result in results:
+        if isinstance(result, PermanentError):
+            reasons.append(result)
+        elif isinstance(result, BaseException):
+            raise result
+    if reasons:
+        raise PermanentError(" ".join(reason.message for reason in reasons)) from reasons[0]
+    return [result for result in results if not isinstance(result, BaseException)]
+
+
+def _make_directories(files: InstanceFiles, containers: Iterable[_Container]) -> None:
+    files.directory.mkdir(parents=True, exist_ok=True)
+    files.log.parent.mkdir(parents=True, exist_ok=True)
+    for container in containers:
+        container.places.tmp_dir.mkdir(parents=True, exist_ok=True)
+        container.log.parent.mkdir(parents=True, exist_ok=True)
     remove_tree(files.run_dir)  # sockets of another life
     files.run_dir.mkdir(mode=0o700, parents=True)
 

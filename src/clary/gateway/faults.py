@@ -15,6 +15,7 @@ from clary.errors import (
     Overloaded,
     PlatformFault,
     Refused,
+    StepBodyTooLarge,
     WorkerLost,
 )
 
@@ -142,6 +143,21 @@ class ModelErrors:
         tail = f'". See {console} in account {self._account} for more information.'
         head = f'Received {kind} error ({status}) from {container} with message "'
         message = head + text[: max(MAX_MESSAGE - len(head) - len(tail), 0)] + tail
+        return self._model_error(
+            group, kind, message, text, status, request_id=request_id, close=close
+        )
+
+    def _model_error(
+        self,
+        group: str,
+        kind: str,
+        message: str,
+        text: str,
+        status: int,
+        *,
+        request_id: bytes,
+        close: bool,
+    ) -> bytes:
         answer = {
             "ErrorCode": (
                 "CLIENT_ERROR_FROM_MODEL" if kind == "client" else "SERVER_ERROR_FROM_MODEL"
@@ -182,6 +198,13 @@ class ModelErrors:
         if isinstance(error, WorkerLost):
             return self.from_container(
                 endpoint, container, 0, error.message.encode(), request_id, close=close
+            )
+        if isinstance(error, StepBodyTooLarge):
+            # AWS's sentence stands alone: no container said it.
+            group = f"/aws/sagemaker/Endpoints/{endpoint}"
+            text = error.message
+            return self._model_error(
+                group, "server", text, text, 200, request_id=request_id, close=close
             )
         if isinstance(error, Overloaded):
             return runtime_fault("ServiceUnavailable", error.message, 503, request_id, close=close)

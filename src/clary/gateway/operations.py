@@ -20,6 +20,7 @@ FORWARDED = {
     b"x-amzn-sagemaker-target-variant": 63,
     b"x-amzn-sagemaker-enable-explanations": 64,
     b"x-amzn-sagemaker-prefix-aware-id": 256,
+    b"x-amzn-sagemaker-target-container-hostname": 63,
 }
 REFUSED = {
     # Routing that needs a kind of endpoint which this server does not run yet.
@@ -30,10 +31,6 @@ REFUSED = {
     ),
     b"x-amzn-sagemaker-target-model": (
         "The TargetModel parameter is only allowed for endpoints with a multi-model container."
-    ),
-    b"x-amzn-sagemaker-target-container-hostname": (
-        "The TargetContainerHostname parameter is only allowed for endpoints with a "
-        "multi-container model in Direct mode."
     ),
 }
 NOT_IN_STREAMS = frozenset({b"x-amzn-sagemaker-enable-explanations"})

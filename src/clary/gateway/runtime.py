@@ -122,6 +122,7 @@ class RuntimeApi:
         key = (headers.get(b"content-type"), headers.get(operation.accept))
         target_variant: str | None = None
         session: Session | None = None
+        target_container: str | None = None
         meta = operation.metas.get(key)
         if meta is None or not headers.keys().isdisjoint(operation.extensions):
             meta = self._meta(headers, operation)
@@ -132,6 +133,9 @@ class RuntimeApi:
             if value is not None:
                 session = self.replies.find_session(value.decode("ascii"))
                 meta = self._meta({**headers, SESSION_ID: session.container_id.encode()}, operation)
+            value = headers.get(b"x-amzn-sagemaker-target-container-hostname")
+            if value is not None:
+                target_container = value.decode("ascii")
         if operation is INVOKE:
             deadline = time.monotonic() + self._timeout_s
             invocation = GatewayInvocation(endpoint, meta, deadline, connection, self.replies)
@@ -140,6 +144,7 @@ class RuntimeApi:
             invocation = StreamInvocation(endpoint, meta, deadline, connection, self.replies)
         invocation.target_variant = target_variant
         invocation.session = session
+        invocation.target_container = target_container
         return invocation
 
     def _parse_target(self, request: Request) -> tuple[str, Operation]:

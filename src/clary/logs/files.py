@@ -1,6 +1,7 @@
 """Log files of instances: find them, read their ends, and follow them as they grow.
 
-An instance's host appends to ``<root>/<endpoint>/<variant>/<instance>.log``. Readers here hold a
+An instance's host appends to ``<root>/<endpoint>/<variant>/<instance>.log``; the containers of a
+pipeline each to ``<root>/<endpoint>/<variant>/<instance>/<container>.log``. Readers here hold a
 bounded part of a file in memory, however long it or its lines are, and stand a file that is cut
 back, replaced or removed under them.
 """
@@ -29,11 +30,18 @@ _BLOCK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LogFile:
-    """The log of one instance."""
+    """The log of one instance, or of one of its several containers."""
 
     variant: str
     instance_id: str
     path: Path
+    container: str = ""
+    """Empty: the instance's own log."""
+
+    @property
+    def stream(self) -> str:
+        """What its lines are told apart by: instance, or ``<instance>/<container>``."""
+        return f"{self.instance_id}/{self.container}" if self.container else self.instance_id
 
 
 def log_path(root: Path, endpoint: str, variant: str, instance_id: str) -> Path:
@@ -67,12 +75,20 @@ def find_log_files(
     """
     log_path(root, endpoint, variant or "any", instance_id or "any")
     found: list[tuple[float, LogFile]] = []
-    for path in (root / endpoint).glob(f"{variant or '*'}/{instance_id or '*'}.log"):
+    logs = (root / endpoint).glob(f"{variant or '*'}/{instance_id or '*'}.log")
+    container_logs = (root / endpoint).glob(f"{variant or '*'}/{instance_id or '*'}/*.log")
+    for log in (
+        *(LogFile(path.parent.name, path.stem, path) for path in logs),
+        *(
+            LogFile(path.parent.parent.name, path.parent.name, path, path.stem)
+            for path in container_logs
+        ),
+    ):
         try:
-            written_at = path.stat().st_mtime
+            written_at = log.path.stat().st_mtime
         except FileNotFoundError:  # removed between listing and looking
             continue
-        found.append((written_at, LogFile(path.parent.name, path.stem, path)))
+        found.append((written_at, log))
     return [log for _, log in sorted(found, key=lambda item: (item[0], item[1].path))]
 
 

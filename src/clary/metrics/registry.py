@@ -6,7 +6,8 @@ costs nothing: the next one has it all.
 
 
 class VariantCounters:
-    """What one gateway counted for one variant; of a shadow variant, the copies."""
+    """What one gateway counted for one variant (of a shadow variant: the copies), or for one container
+    of a pipeline."""
 
     __slots__ = ("dropped", "handler_us", "invocations", "model_errors", "overloaded")
 
@@ -32,6 +33,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._variants: dict[tuple[str, str], VariantCounters] = {}
+        self._containers: dict[tuple[str, str], dict[str, VariantCounters]] = {}
 
     def variant(self, endpoint: str, variant: str) -> VariantCounters:
         """Return the counters of a variant, the same object each time."""
@@ -40,14 +42,31 @@ class Registry:
             counters = self._variants[endpoint, variant] = VariantCounters()
         return counters
 
+    def container(self, endpoint: str, variant: str, container: str) -> VariantCounters:
+        """Return the counters of one of a variant's several containers, the same each time."""
+        containers = self._containers.setdefault((endpoint, variant), {})
+        return containers.setdefault(container, VariantCounters())
+
     def forget(self, endpoint: str) -> None:
         """Drop the counters of an endpoint that is gone."""
         for key in [key for key in self._variants if key[0] == endpoint]:
             del self._variants[key]
+            self._containers.pop(key, None)
 
     def to_json(self) -> list[dict[str, object]]:
         """Return all values, for a report."""
         return [
-            {"endpoint": endpoint, "variant": variant, **counters.to_json()}
+            self._row(endpoint, variant, counters)
             for (endpoint, variant), counters in self._variants.items()
         ]
+
+    def _row(self, endpoint: str, variant: str, counters: VariantCounters) -> dict[str, object]:
+        row: dict[str, object] = {"endpoint": endpoint, "variant": variant, **counters.to_json()}
+        containers = self._containers.get((endpoint, variant))
+        if containers:
+            row["containers"] = {name: each.to_json() for name, each in containers.items()}
+            # The hot path counts a pipeline's time once, at its containers.
+            row["handler_us"] = counters.handler_us + sum(
+                each.handler_us for each in containers.values()
+            )
+        return row

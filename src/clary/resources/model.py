@@ -53,6 +53,12 @@ class Model:
     definition: Mapping[str, Any]
     """The accepted request without name and tags, JSON types, as Describe must return it."""
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether each invocation names one of several containers, instead of asking all."""
+        execution = self.definition.get("InferenceExecutionConfig", {})
+        return len(self.containers) > 1 and execution.get("Mode") == "Direct"
+
 
 def container_name(model: Model, index: int) -> str:
     """Return the name of a container in logs, errors and routes (runtime-errors.md 1).

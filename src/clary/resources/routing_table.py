@@ -35,7 +35,7 @@ class ContainerRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRoute:
-    """One healthy instance. Its containers are asked one after another (today there is one)."""
+    """One healthy instance. Its containers are asked one after another, in this order."""
 
     id: str
     containers: tuple[ContainerRoute, ...]
@@ -49,6 +49,9 @@ class VariantRoute:
     weight: float
     instances: tuple[InstanceRoute, ...]
     routing: RoutingStrategy = DEFAULT_ROUTING
+    is_direct: bool = False
+    """Whether each invocation names the one container that takes it (``Mode: Direct``), instead of
+    going through all of them."""
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "VariantRoute":
@@ -67,6 +70,7 @@ class VariantRoute:
                 for instance in data["instances"]
             ),
             routing=RoutingStrategy(data.get("routing", DEFAULT_ROUTING)),
+            is_direct=bool(data.get("is_direct", False)),
         )
 
 

@@ -14,7 +14,23 @@ from clary.metrics.registry import VariantCounters
 from clary.router.sessions import Session
 
 
-class Channel(Protocol):
+class Carrier(Protocol):
+    """Has an invocation, and is told what its client does meanwhile."""
+
+    def send_body(self, invocation: "Invocation", data: bytes, more: bool) -> bool:
+        """Send more of a streamed body; return whether it takes more at once."""
+        ...
+
+    def cancel(self, invocation: "Invocation") -> None:
+        """Forget an invocation; its client is gone or has been answered."""
+        ...
+
+    def credit(self, invocation: "Invocation", count: int) -> None:
+        """Say that the client took ``count`` bytes of the reply's body."""
+        ...
+
+
+class Channel(Carrier, Protocol):
     """Carries invocations to one worker. One module per protocol: frames, HTTP."""
 
     outstanding: int
@@ -38,18 +54,6 @@ class Channel(Protocol):
 
     def submit(self, invocation: "Invocation") -> None:
         """Send an invocation. The channel tells it, and nobody else, how it went."""
-        ...
-
-    def send_body(self, invocation: "Invocation", data: bytes, more: bool) -> bool:
-        """Send more of a streamed body; return whether the channel takes more at once."""
-        ...
-
-    def cancel(self, invocation: "Invocation") -> None:
-        """Forget an invocation; its client is gone or has been answered."""
-        ...
-
-    def credit(self, invocation: "Invocation", count: int) -> None:
-        """Say that the client took ``count`` bytes of the reply's body."""
         ...
 
     def expire(self, now: float) -> None:
@@ -79,6 +83,7 @@ class Invocation:
         "request_id",
         "sent_at",
         "session",
+        "target_container",
         "target_variant",
         "variant",
         "wants_stream",
@@ -105,12 +110,14 @@ class Invocation:
         """Session that it belongs to, which has its place; None: it may go anywhere."""
         self.is_mirrored = False
         """Whether it was decided if the shadow variant gets a copy, so that it is decided once."""
+        self.target_container: str | None = None
+        """Container that the client chose, of a model in Direct mode."""
         # Set by the router once a worker is chosen:
         self.variant = ""
         """Name of the production variant."""
         self.counters: VariantCounters | None = None
         self.container = "primary"
-        self.channel: Channel | None = None
+        self.channel: Carrier | None = None
         self.request_id = 0
         self.sent_at = 0.0
 

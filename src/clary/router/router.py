@@ -20,15 +20,23 @@ from clary.errors import (
 )
 from clary.messages import parse_address
 from clary.metrics.registry import Registry
-from clary.resources.routing_table import EndpointRoute, VariantRoute
+from clary.resources.routing_table import EndpointRoute, InstanceRoute, VariantRoute
 from clary.router.admission import admit
 from clary.router.balancing import choose_instance, choose_variant, choose_worker
 from clary.router.channel import FrameChannel
 from clary.router.http_channel import HttpChannel
-from clary.router.invocation import Channel, Invocation, Resubmit
+from clary.router.invocation import Carrier, Invocation, Resubmit
+from clary.router.pipeline import NOT_DIRECT, Chain, Pipelines, Step
 from clary.router.sessions import Place, gone, instance_tag
 from clary.router.shadow import Mirror
-from clary.router.table import Endpoint, Instance, Variant, Worker
+from clary.router.table import (
+    Container,
+    Endpoint,
+    Instance,
+    PipelineInstance,
+    Variant,
+    Worker,
+)
 from clary.settings import RouterSettings
 
 SWEEP_S = 0.1
@@ -53,6 +61,7 @@ class Router:
         self._parked: dict[str, deque[tuple[float, Invocation]]] = {}
         self._retired: list[Worker] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._pipelines = Pipelines(settings, self._endpoints.get, self._resubmit)
 
     def start(self) -> None:
         """Begin to watch deadlines. Call once, on the event loop."""
@@ -109,22 +118,45 @@ class Router:
             )
             mirror, weight = self._mirrors.get(route.name), route.variants[0].weight
             if mirror is None:
-                mirror = Mirror(self._settings, self._choose, shadow, weight)
+                mirror = Mirror(
+                    self._settings, self._choose, self._pipelines, shadow, weight
+                )
                 self._mirrors[route.name] = mirror
             else:
                 mirror.follow(shadow, weight)
         return Endpoint(route.name, variants, route, shadow)
 
     def _build_variant(self, endpoint: str, route: VariantRoute, resubmit: Resubmit) -> Variant:
-        instances = []
-        for instance in route.instances:
-            container = instance.containers[0]
-            workers = tuple(
-                self._use(address, instance.id, endpoint, resubmit) for address in container.workers
-            )
-            instances.append(Instance(instance.id, container.name, workers))
+        instances = [
+            self._build_instance(endpoint, route, instance, resubmit)
+            for instance in route.instances
+        ]
         counters = self._registry.variant(endpoint, route.name)
         return Variant(route.name, route.weight, tuple(instances), counters, route.routing)
+
+    def _build_instance(
+        self, endpoint: str, variant: VariantRoute, route: InstanceRoute, resubmit: Resubmit
+    ) -> Instance:
+        containers = [
+            (
+                container.name,
+                tuple(
+                    self._use(address, route.id, endpoint, resubmit)
+                    for address in container.workers
+                ),
+            )
+            for container in route.containers
+        ]
+        if len(containers) == 1:
+            return Instance(route.id, *containers[0])
+        return PipelineInstance(
+            route.id,
+            tuple(
+                Container(name, workers, self._registry.container(endpoint, variant.name, name))
+                for name, workers in containers
+            ),
+            is_direct=variant.is_direct,
+        )
 
     def _use(self, address: str, instance_id: str, endpoint: str, resubmit: Resubmit) -> Worker:
         worker = self._workers.get(address)
@@ -150,8 +182,10 @@ class Router:
         """Return the instances that have left the table and still have open invocations."""
         return sorted({w.instance_id for w in self._retired if w.channel.outstanding})
 
-    def place_of(self, channel: Channel | None) -> Place | None:
+    def place_of(self, channel: Carrier | None) -> Place | None:
         """Return the place that session ids name a channel's worker by."""
+        if isinstance(channel, Chain):
+            channel = channel.channel
         for worker in (*self._workers.values(), *self._retired):
             if worker.channel is channel:
                 return Place(instance_tag(worker.instance_id), worker.channel.life)
@@ -180,6 +214,7 @@ class Router:
             and worker.channel.is_ready
             and invocation.target_variant is None
             and invocation.session is None
+            and invocation.target_container is None
         ):
             variant = endpoint.variants[0]
             self._send(invocation, variant, variant.instances[0], worker)
@@ -212,7 +247,13 @@ class Router:
         if variant is None or chosen is None:
             self._park(invocation)
             return
-        self._send(invocation, variant, *chosen)
+        instance, worker = chosen
+        if isinstance(instance, PipelineInstance):
+            self._pipelines.submit(invocation, variant, instance)
+        elif invocation.target_container is not None:
+            raise InvalidRequest(NOT_DIRECT)
+        else:
+            self._send(invocation, variant, instance, worker)
         if endpoint.shadow is not None and session is None:
             self._mirror(invocation)
 
@@ -242,10 +283,12 @@ class Router:
                 lives = [worker.channel.life for worker in instance.workers]
                 if place.worker_life in lives:
                     worker = instance.workers[lives.index(place.worker_life)]
-                    if worker.channel.is_ready:
-                        self._send(invocation, variant, instance, worker)
-                    else:
+                    if not worker.channel.is_ready:
                         self._park(invocation)
+                    elif isinstance(instance, PipelineInstance):
+                        self._pipelines.submit(invocation, variant, instance)
+                    else:
+                        self._send(invocation, variant, instance, worker)
                     return
                 if 0 in lives:  # the one that is being connected to may have it
                     self._park(invocation)
@@ -299,6 +342,9 @@ class Router:
 
     def _resubmit(self, invocation: Invocation, error: InvocationError) -> None:
         """Send elsewhere what a dead worker did not start."""
+        if isinstance(invocation, Step):
+            invocation.chain.retry(invocation, error)
+            return
         invocation.channel = None
         if invocation.deadline <= time.monotonic():
             invocation.on_failure(InvocationTimeout())
@@ -324,6 +370,7 @@ class Router:
 
     def _drain(self, name: str) -> None:
         """Try again what was parked, for the table or a channel has changed."""
+        self._pipelines.drain(name)
         parked = self._parked.pop(name, None)
         if parked is None:
             return
@@ -345,6 +392,7 @@ class Router:
         for worker in [*self._workers.values(), *self._retired]:
             worker.channel.expire(now)
         self._retired = [worker for worker in self._retired if worker.channel.outstanding]
+        self._pipelines.sweep(now)
         for name in list(self._parked):
             parked = self._parked[name]
             late = [entry for entry in parked if entry[0] <= now]

@@ -13,10 +13,11 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from clary.errors import InvocationError
+from clary.errors import InvalidRequest, InvocationError, Overloaded
 from clary.router.balancing import shadow_share
 from clary.router.invocation import Invocation
-from clary.router.table import Instance, Variant, Worker
+from clary.router.pipeline import Pipelines
+from clary.router.table import Instance, PipelineInstance, Variant, Worker
 from clary.settings import RouterSettings
 
 GATHER_S = 0.005
@@ -34,6 +35,7 @@ class Mirror:
     Args:
         settings: How far the shadow may lag.
         choose: Finds an instance and a worker of a variant.
+        pipelines: Takes copies for instances of several containers.
         variant: The shadow variant.
         production_weight: Weight that the shadow's is to be compared with.
     """
@@ -42,6 +44,7 @@ class Mirror:
         self,
         settings: RouterSettings,
         choose: Choose,
+        pipelines: Pipelines,
         variant: Variant,
         production_weight: float,
     ) -> None:
@@ -53,6 +56,7 @@ class Mirror:
         self._max_bytes = settings.shadow_max_bytes
         self._enough = max(self._max_copies // GATHERED_SHARE, 1)
         self._choose = choose
+        self._pipelines = pipelines
         self._gathered: list[Invocation] = []
         self._sending: asyncio.Handle | None = None
         self.follow(variant, production_weight)
@@ -93,12 +97,23 @@ class Mirror:
                 continue
             instance, worker = chosen
             copy = ShadowCopy(invocation, self)
+            if isinstance(instance, PipelineInstance):
+                self._send_through(copy, instance)
+                continue
             copy.variant = variant.name
             copy.counters = variant.counters
             copy.container = instance.container
             copy.channel = worker.channel
             variant.counters.invocations += 1
             worker.channel.submit(copy)
+
+    def _send_through(self, copy: "ShadowCopy", instance: PipelineInstance) -> None:
+        """Send a copy through the containers of an instance."""
+        try:
+            self._pipelines.submit(copy, self._variant, instance)
+        except (InvalidRequest, Overloaded):
+            self._variant.counters.dropped += 1
+            self.forget(copy)
 
     def forget(self, invocation: Invocation) -> None:
         """Take a copy that has ended, or that was not made, off the books."""
@@ -113,6 +128,7 @@ class ShadowCopy(Invocation):
 
     def __init__(self, original: Invocation, mirror: Mirror) -> None:
         super().__init__(original.endpoint, original.meta, original.body, original.deadline)
+        self.target_container = original.target_container
         self._is_failed = False
         self._mirror = mirror
 

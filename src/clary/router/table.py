@@ -46,6 +46,41 @@ class Instance:
         return any(worker.channel.is_ready for worker in self.workers)
 
 
+class Container:
+    """One of an instance's several containers."""
+
+    __slots__ = ("counters", "name", "workers")
+
+    def __init__(self, name: str, workers: tuple[Worker, ...], counters: VariantCounters) -> None:
+        self.name = name
+        self.workers = workers
+        self.counters = counters
+
+
+class PipelineInstance(Instance):
+    """A healthy instance of a model with several containers (``pipeline.py``)."""
+
+    __slots__ = ("containers", "is_direct")
+
+    def __init__(self, id: str, containers: tuple[Container, ...], *, is_direct: bool) -> None:
+        workers = tuple(worker for container in containers for worker in container.workers)
+        super().__init__(id, containers[0].name, workers)
+        self.containers = containers
+        self.is_direct = is_direct
+        """Whether an invocation names the one container that takes it."""
+
+    @property
+    def is_usable(self) -> bool:
+        return all(
+            any(worker.channel.is_ready for worker in container.workers)
+            for container in self.containers
+        )
+
+    def container_named(self, name: str) -> Container | None:
+        """Return the container of that name."""
+        return next((container for container in self.containers if container.name == name), None)
+
+
 class Variant:
     """One variant, production or shadow."""
 
@@ -87,8 +122,10 @@ class Endpoint:
         self.single: Worker | None = None
         """The only worker of the only instance of the only variant, which has a weight: the common
         case on a laptop."""
-        if only is not None and len(only.instances) == 1 and len(only.instances[0].workers) == 1:
-            self.single = only.instances[0].workers[0]
+        if only is not None and len(only.instances) == 1:
+            instance = only.instances[0]
+            if len(instance.workers) == 1 and not isinstance(instance, PipelineInstance):
+                self.single = instance.workers[0]
 
     def variant(self, name: str) -> Variant | None:
         """Return the production variant of that name."""

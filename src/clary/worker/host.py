@@ -77,7 +77,11 @@ class Host:
         self._last_answer: Dict[Key, float] = {}
         self._log_offsets: Dict[Key, int] = {}
         self._has_left = False
-        self._log = os.open(spec.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._log = _open_log(spec.log)
+        self._container_logs = [
+            self._log if container.log == spec.log else _open_log(container.log)
+            for container in spec.containers
+        ]
         self._watch = Watch(spec, time.monotonic(), self._blocked_since)
         self._published = b""
 
@@ -146,7 +150,10 @@ class Host:
             if pid:
                 self._close_probe(key)
                 ending = describe_ending(
-                    status, self._files(key).failure, self._spec.log, self._log_offsets[key]
+                    status,
+                    self._files(key).failure,
+                    self._spec.containers[key[0]].log,
+                    self._log_offsets[key],
                 )
                 self._act(self._watch.ended(key, ending, time.monotonic()))
 
@@ -183,7 +190,7 @@ class Host:
                 os.unlink(path)
             except FileNotFoundError:
                 pass
-        self._log_offsets[key] = os.fstat(self._log).st_size
+        self._log_offsets[key] = os.fstat(self._container_logs[key[0]]).st_size
         now = time.monotonic()
         is_handler = container.style == "handler"
         self._watch.announced(key, f"unix:{files.socket}" if is_handler else None)
@@ -212,8 +219,8 @@ class Host:
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, self._log, 1),
-                (os.POSIX_SPAWN_DUP2, self._log, 2),
+                (os.POSIX_SPAWN_DUP2, self._container_logs[key[0]], 1),
+                (os.POSIX_SPAWN_DUP2, self._container_logs[key[0]], 2),
             ],
             # Python ignores these two; a model's process gets them as any other does.
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
@@ -368,3 +375,7 @@ class Host:
         self._clients.discard(client)
         self._selector.unregister(client.socket)
         client.socket.close()
+
+
+def _open_log(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

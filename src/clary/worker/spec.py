@@ -24,6 +24,8 @@ class ContainerSpec(NamedTuple):
     code_dir: str
     program: str
     workers: int
+    log: str
+    """Where its output goes: the instance's log, or its own where there are several containers."""
 
 
 class InstanceSpec(NamedTuple):
@@ -88,6 +90,7 @@ def parse_spec(data: Dict[str, Any]) -> InstanceSpec:
                 code_dir=entry["code_dir"],
                 program=entry.get("program") or "inference",
                 workers=int(entry["workers"]),
+                log=entry.get("log") or data["log"],
             )
             for entry in data["containers"]
         )

@@ -41,6 +41,9 @@ PAUSE_GROWTH = 1.3
 STACKS_BEFORE_KILL_S = 1.0
 FAILED_STOP_S = 2.0
 """Time for the other workers of a failed instance to leave."""
+FAIL_TOGETHER_S = 2.0
+"""How long a failed container waits for the others to be ready or to fail, so that who reads the
+reason hears of all that are wrong at once."""
 
 
 class Start(NamedTuple):
@@ -142,6 +145,9 @@ class Watch:
         self._is_stopping = False
         self._is_failed = False
         self._reason: Optional[str] = None
+        self._failures: Dict[int, str] = {}
+        """Why containers cannot be loaded, by their index."""
+        self._fail_at: Optional[float] = None
         self.workers: Dict[Key, Worker] = {}
         for c, container in enumerate(spec.containers):
             for w in range(container.workers):
@@ -152,7 +158,7 @@ class Watch:
 
     def next_at(self) -> Optional[float]:
         """Return the moment of the next ``tick`` that can matter; None: only after an event."""
-        moments: List[float] = []
+        moments: List[float] = [] if self._fail_at is None else [self._fail_at]
         for worker in self.workers.values():
             if worker.state == WAITING:
                 moments += [worker.start_at] if worker.start_at is not None else []
@@ -169,6 +175,8 @@ class Watch:
     def tick(self, now: float) -> List[Action]:
         """Return what is due."""
         actions: List[Action] = []
+        if self._fail_at is not None and self._fail_at <= now:
+            return self._fail(now)
         for worker in self.workers.values():
             if worker.state == WAITING:
                 if worker.start_at is not None and worker.start_at <= now:
@@ -315,7 +323,8 @@ class Watch:
                 or worker.load_failures >= self._spec.load_attempts
                 or now - worker.first_started_at >= self._spec.load_attempts_within_s
             ):
-                return actions + self._fail(reason, now)
+                self._failures[key[0]] = reason
+                return actions + self._fail_together(now)
             self._start_again(worker, now + LOAD_RETRY_PAUSE_S)
         self._reason = reason
         return actions
@@ -325,6 +334,7 @@ class Watch:
         if self._is_stopping:
             return []
         self._is_stopping = True
+        self._fail_at = None
         return self._terminate(now, self._spec.stop_timeout_s) + self._leave_when_empty()
 
     def _container_is_ready(self, container: int, now: float) -> None:
@@ -333,6 +343,8 @@ class Watch:
             for key, worker in self.workers.items():
                 if key[0] == container and worker.state == WAITING and worker.start_at is None:
                     worker.start_at = now
+        if self._fail_at is not None and self._all_containers_are_known():
+            self._fail_at = now
         if self._every_container_has_a_ready_worker():
             self._was_healthy = True
             self._reason = None
@@ -341,9 +353,29 @@ class Watch:
         worker.state = WAITING
         worker.start_at = at
 
-    def _fail(self, reason: str, now: float) -> List[Action]:
+    def _fail_together(self, now: float) -> List[Action]:
+        """A container failed: so does the instance, once it is known how the others are."""
+        if self._all_containers_are_known():
+            return self._fail(now)
+        if self._fail_at is None:
+            self._fail_at = now + FAIL_TOGETHER_S
+        return []
+
+    def _all_containers_are_known(self) -> bool:
+        """Whether each container has been ready, or has failed for good."""
+        return all(
+            ready or index in self._failures for index, ready in enumerate(self._has_been_ready)
+        )
+
+    def _fail(self, now: float) -> List[Action]:
+        self._fail_at = None
         self._is_failed = True
-        self._reason = reason
+        self._reason = "\n".join(
+            self._failures[index]
+            if len(self._spec.containers) == 1
+            else f"{self._spec.containers[index].name}: {self._failures[index]}"
+            for index in sorted(self._failures)
+        )
         return self._terminate(now, FAILED_STOP_S)
 
     def _terminate(self, now: float, patience_s: float) -> List[Action]:
@@ -371,6 +403,7 @@ class Watch:
         containers = [
             {
                 "name": container.name,
+                "has_failed": c in self._failures,
                 "workers": [
                     {
                         "address": worker.address,

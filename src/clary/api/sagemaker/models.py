@@ -57,6 +57,7 @@ def parse_model(request: Request, namespace: Namespace, created_at: datetime) ->
     definition = definition_of(request, "ModelName")
     containers = tuple(_parse_container(c) for c in _containers(definition))
     _check_hostnames(containers)
+    _check_execution(definition, containers)
     return Model(
         name=request["ModelName"],
         arn=namespace.arn(ResourceKind.MODEL, request["ModelName"]),
@@ -123,4 +124,21 @@ def _check_hostnames(containers: tuple[ContainerDefinition, ...]) -> None:
     if names and len(names) < len(containers):
         raise InvalidRequest(
             "When one container has a ContainerHostname, every container must have one."
+        )
+
+
+def _check_execution(
+    definition: Mapping[str, Any], containers: tuple[ContainerDefinition, ...]
+) -> None:
+    if definition.get("InferenceExecutionConfig", {}).get("Mode") != "Direct":
+        return
+    if "Containers" not in definition or len(containers) < 2:
+        raise InvalidRequest(
+            "InferenceExecutionConfig Mode Direct is for models with several Containers."
+        )
+    # Invocations name their container by it (container.md 8).
+    if any(container.hostname is None for container in containers):
+        raise InvalidRequest(
+            "With InferenceExecutionConfig Mode Direct, every container must have a "
+            "ContainerHostname."
         )

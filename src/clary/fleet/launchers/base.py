@@ -41,6 +41,9 @@ class InstanceStatus:
     reason: str | None = None
     """Why it is failed or lost, for people."""
 
+    failed_containers: tuple[str, ...] = ()
+    """Names of those that could not be loaded."""
+
     containers: tuple[ContainerRoute, ...] = ()
     """With the workers that answered their last ping; of a lost instance, those that listen yet."""
 

@@ -294,6 +294,11 @@ def parse_status(message: Mapping[str, Any]) -> InstanceStatus:
         return InstanceStatus(
             state=InstanceState(message["state"]),
             reason=message.get("reason"),
+            failed_containers=tuple(
+                container["name"]
+                for container in message["containers"]
+                if container.get("has_failed")
+            ),
             containers=tuple(
                 ContainerRoute(
                     name=container["name"],
