@@ -7,6 +7,7 @@ import pytest
 
 from clary.worker.spec import ContainerSpec, InstanceSpec
 from clary.worker.watching import (
+    FAIL_TOGETHER_S,
     RESTART_PAUSES_S,
     Ending,
     Key,
@@ -27,15 +28,19 @@ class Story:
     """A watch, the time, and what it wants done."""
 
     def __init__(self, workers: int = 1, containers: int = 1, **members: Any) -> None:
-        container = ContainerSpec(
-            "primary", "handler", "/p", (), "/c", {}, "/m", "/c", "x", workers
-        )
+        made = [
+            ContainerSpec(
+                "primary" if containers == 1 else f"container-{number}",
+                "handler", "/p", (), "/c", {}, "/m", "/c", "x", workers, "/l",
+            )
+            for number in range(1, containers + 1)
+        ]  # fmt: skip
         values: dict[str, Any] = {
             "instance_id": "i-1", "run_dir": "/r", "log": "/l", "startup_timeout_s": 100.0,
             "ping_interval_s": 5.0, "ping_timeout_s": 2.0, "unhealthy_after": 3,
             "stop_timeout_s": 30.0, "load_attempts": 3, "load_attempts_within_s": 10.0,
             "invocation_timeout_s": 60.0, "hung_grace_s": 5.0,
-            "containers": tuple(container for _ in range(containers)), **members,
+            "containers": tuple(made), **members,
         }  # fmt: skip
         self.now = 1000.0
         self.blocked: dict[Key, float] = {}
@@ -167,11 +172,31 @@ def test_a_failed_load_stops_the_other_containers_and_waits_to_be_told_to_leave(
     story.due()
     story.started((0, 0))
     story.started((1, 0))
-    assert story.ended((0, 0), is_final=True) == [Kill((1, 0), signal.SIGTERM)]
+    begun = story.now
+    assert story.ended((0, 0), is_final=True) == []  # the other one may fail as well
+    assert story.until(Kill) == Kill((1, 0), signal.SIGTERM)
+    assert story.now - begun == pytest.approx(FAIL_TOGETHER_S)
     assert story.until(Kill) == Kill((1, 0), signal.SIGKILL)
     assert story.ended((1, 0)) == []
     assert story.state == "failed"
     assert Leave() in story.watch.stop(story.now)
+
+
+def test_an_instance_fails_at_once_when_all_is_known_of_its_containers() -> None:
+    story = Story(containers=3)
+    story.due()
+    for container in range(3):
+        story.started((container, 0))
+    assert story.ended((0, 0), text="no numpy", is_final=True) == []
+    assert story.ended((2, 0), text="no file", is_final=True) == []
+    begun = story.now
+    story.watch.answered((1, 0), story.now)
+    assert story.until(Kill) == Kill((1, 0), signal.SIGTERM)
+    assert story.now == begun
+    status = story.watch.status()
+    assert [container["has_failed"] for container in status["containers"]] == [True, False, True]
+    assert status["reason"].startswith("container-1: no numpy\n")
+    assert "\ncontainer-3: no file" in status["reason"]
 
 
 def test_a_worker_that_served_is_started_again_with_growing_pauses() -> None:
