@@ -26,6 +26,7 @@ GROUPS = (
     "command",
     "large",
     "streaming",
+    "pipeline",
     "deploy",
     "start",
     "objects",

@@ -108,6 +108,20 @@ def predict_fn(data, model):
     return data + 1
 """
 
+SPLIT = """
+def model_fn(model_dir):
+    return None
+
+def input_fn(body, content_type):
+    return __import__("json").loads(body)
+
+def predict_fn(text, model):
+    return text.split()
+
+def output_fn(words, accept):
+    return __import__("json").dumps(words), "application/json"
+"""
+
 HANDLER = """
 def model_fn(model_dir):
     return None
@@ -246,7 +260,11 @@ def test_descriptions_show_every_container(server: Server, flowers: str) -> None
         f"{REGISTRY}:{step}-v1" for step in ("preprocessor", "model", "postprocessor")
     ]
     model = server.sagemaker.describe_model(ModelName=flowers)
-    assert [c["ContainerHostname"] for c in model["Containers"]] == list(steps)
+    assert [c["ContainerHostname"] for c in model["Containers"]] == [
+        "preprocessor",
+        "model",
+        "postprocessor",
+    ]
     assert "PrimaryContainer" not in model
 
 
@@ -283,6 +301,33 @@ def test_a_body_between_steps_has_a_limit(server: Server) -> None:
         in response["Error"]["Message"]
     )
     server.delete_endpoint("growing")
+
+
+def test_the_last_container_streams_its_answer(server: Server) -> None:
+    speak = """
+def model_fn(model_dir):
+    return None
+
+def predict_fn(words, model):
+    for word in words:
+        yield word
+
+def output_fn(word, accept):
+    return word.encode(), "text/plain"
+"""
+    create_pipeline(
+        server,
+        "speaking",
+        handlers(server, "speaking", {"split": SPLIT, "speak": speak}),
+    )
+    server.wait_for_status("speaking", "InService")
+    reply = server.runtime.invoke_endpoint_with_response_stream(
+        EndpointName="speaking", Body=b'"one two three"', ContentType="application/json"
+    )
+    parts = [event["PayloadPart"]["Bytes"] for event in reply["Body"]]
+    assert b"".join(parts) == b"onetwothree"
+    assert reply["ContentType"] == "text/plain"
+    server.delete_endpoint("speaking")
 
 
 def test_direct_mode_asks_the_container_that_is_named(server: Server) -> None:

@@ -143,6 +143,20 @@ def test_all_that_is_wrong_is_told_at_once(sagemaker: Any) -> None:
         ({"Containers": [{"Image": "i", "ContainerHostname": "a"}] * 2}, "must be unique"),
         (
             {
+                "Containers": [{"Image": "i"}, {"Image": "i"}],
+                "InferenceExecutionConfig": {"Mode": "Direct"},
+            },
+            "must have a ContainerHostname",
+        ),
+        (
+            {
+                "PrimaryContainer": {"Image": "i"},
+                "InferenceExecutionConfig": {"Mode": "Direct"},
+            },
+            "models with several Containers",
+        ),
+        (
+            {
                 "PrimaryContainer": {
                     "Image": "i",
                     "ModelDataUrl": "s3://b/k",

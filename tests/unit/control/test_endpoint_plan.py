@@ -506,7 +506,7 @@ def test_a_failed_instance_is_looked_at_again_when_its_time_comes() -> None:
             "asynchronous",
         ),
         ({"config": an_endpoint_config(variants=(a_variant(model_name=None),))}, "components"),
-        ({"models": {"digits": a_model(containers=(a_container(), a_container()))}}, "several"),
+        ({"models": {"digits": a_model(containers=())}}, "components"),
         ({"models": {"digits": a_model(containers=(a_container(mode="MultiModel"),))}}, "multi"),
     ],
 )
@@ -517,3 +517,13 @@ def test_kinds_that_are_not_built_fail_with_a_reason(changes: dict[str, Any], wo
     assert result.failure_reason is not None
     assert words in result.failure_reason
     assert not result.actions
+
+
+@pytest.mark.parametrize(("mode", "is_direct"), [("Direct", True), ("Serial", False)])
+def test_a_route_says_whether_invocations_name_their_container(mode: str, is_direct: bool) -> None:
+    containers = (a_container(hostname="a"), a_container(hostname="b"))
+    model = a_model(containers=containers, definition={"InferenceExecutionConfig": {"Mode": mode}})
+    endpoint = replace(an_endpoint(status=EndpointStatus.IN_SERVICE), models={"digits": model})
+    route = plan(endpoint).route
+    assert route is not None
+    assert [variant.is_direct for variant in route.variants] == [is_direct]

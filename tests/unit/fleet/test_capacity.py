@@ -107,6 +107,15 @@ def test_workers_of_an_instance(
     )
 
 
+@pytest.mark.parametrize(("containers", "expected"), [(1, 4), (2, 2), (3, 2), (15, 1)])
+def test_containers_of_a_pipeline_share_the_vcpus(containers: int, expected: int) -> None:
+    wanted = instance_type("ml.m5.xlarge")
+    count = count_workers(
+        {}, wanted, is_command=False, cores=8, max_workers=0, containers=containers
+    )
+    assert count == expected
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "1000"])
 def test_a_number_of_workers_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(PermanentError, match="SAGEMAKER_MODEL_SERVER_WORKERS"):

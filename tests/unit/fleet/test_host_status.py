@@ -38,6 +38,15 @@ def test_a_failure_keeps_its_reason() -> None:
     assert (status.state, status.reason) == ("failed", "No module named 'x'")
 
 
+def test_containers_that_failed_are_known_by_name() -> None:
+    containers = [
+        {"name": name, "has_failed": has_failed, "workers": []}
+        for name, has_failed in (("a", True), ("b", False), ("c", True))
+    ]
+    status = parse_status(a_line(state="failed", containers=containers))
+    assert status.failed_containers == ("a", "c")
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -133,3 +133,15 @@ def test_an_endless_line_is_passed_on_in_pieces(
     with path.open("ab") as file:
         file.write(b"\n")
     assert follower.read_lines() == [b"90"]
+
+
+def test_containers_of_a_pipeline_have_logs_of_their_own(tmp_path: Path) -> None:
+    instance = log_path(tmp_path, "digits", "AllTraffic", "i-1")
+    instance.with_suffix("").mkdir(parents=True)
+    instance.write_text("")
+    for name in ("prepare", "model"):
+        (instance.with_suffix("") / f"{name}.log").write_text("line\n")
+    found = find_log_files(tmp_path, "digits")
+    assert {log.stream for log in found} == {"i-1", "i-1/prepare", "i-1/model"}
+    assert {(log.variant, log.instance_id) for log in found} == {("AllTraffic", "i-1")}
+    assert find_log_files(tmp_path, "digits", instance_id="i-2") == []

@@ -297,7 +297,7 @@ def parse_status(message: Mapping[str, Any]) -> InstanceStatus:
             failed_containers=tuple(
                 container["name"]
                 for container in message["containers"]
-                if container.get("has_failed")
+                if "has_failed" in container and container["has_failed"]
             ),
             containers=tuple(
                 ContainerRoute(
