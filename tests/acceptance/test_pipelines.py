@@ -310,10 +310,10 @@ def model_fn(model_dir):
 
 def predict_fn(words, model):
     for word in words:
-        yield word
+        yield word.encode()
 
-def output_fn(word, accept):
-    return word.encode(), "text/plain"
+def output_fn(parts, accept):
+    return parts, "text/plain"
 """
     create_pipeline(
         server,
@@ -325,7 +325,7 @@ def output_fn(word, accept):
         EndpointName="speaking", Body=b'"one two three"', ContentType="application/json"
     )
     parts = [event["PayloadPart"]["Bytes"] for event in reply["Body"]]
-    assert b"".join(parts) == b"onetwothree"
+    assert parts == [b"one", b"two", b"three"]
     assert reply["ContentType"] == "text/plain"
     server.delete_endpoint("speaking")
 

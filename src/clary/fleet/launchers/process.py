@@ -297,7 +297,7 @@ def parse_status(message: Mapping[str, Any]) -> InstanceStatus:
             failed_containers=tuple(
                 container["name"]
                 for container in message["containers"]
-                if "has_failed" in container and container["has_failed"]
+                if container.get("has_failed")
             ),
             containers=tuple(
                 ContainerRoute(
@@ -311,7 +311,7 @@ def parse_status(message: Mapping[str, Any]) -> InstanceStatus:
                 for container in message["containers"]
             ),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"no status of a host: {error!r}") from error
 
 
