@@ -6,8 +6,10 @@ costs nothing: the next one has it all.
 
 
 class VariantCounters:
-    """What one gateway counted for one variant (of a shadow variant: the copies), or for one container
-    of a pipeline."""
+    """What one gateway counted for one variant, or for one container of a pipeline.
+
+    Of a shadow variant, it is the copies that are counted.
+    """
 
     __slots__ = ("dropped", "handler_us", "invocations", "model_errors", "overloaded")
 

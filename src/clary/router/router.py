@@ -118,9 +118,7 @@ class Router:
             )
             mirror, weight = self._mirrors.get(route.name), route.variants[0].weight
             if mirror is None:
-                mirror = Mirror(
-                    self._settings, self._choose, self._pipelines, shadow, weight
-                )
+                mirror = Mirror(self._settings, self._choose, self._pipelines, shadow, weight)
                 self._mirrors[route.name] = mirror
             else:
                 mirror.follow(shadow, weight)

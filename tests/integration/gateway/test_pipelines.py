@@ -4,6 +4,7 @@ import contextlib
 import json
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -81,7 +82,7 @@ def gateway(workers):
     direct = a_route(workers, is_direct=True)
     gateway.publish("direct", EndpointRoute(name="direct", variants=direct.variants))
     gateway.route("plain", workers["first"].address)
-    wait_for(lambda: gateway.router.can_stream("steps"), "the workers to be connected to")
+    wait_for(lambda: is_usable(gateway), "the workers to be connected to")
     yield gateway
     gateway.close()
 
@@ -90,6 +91,11 @@ def gateway(workers):
 def client(gateway):
     with gateway.connect() as client:
         yield client
+
+
+def is_usable(gateway):
+    (variant,) = gateway.router._endpoints["steps"].variants
+    return all(instance.is_usable for instance in variant.instances)
 
 
 def container_counters(gateway, endpoint="steps"):
@@ -201,6 +207,29 @@ def test_a_container_that_cannot_be_named_is_a_validation_error(client, endpoint
     assert text in json.loads(body)["Message"]
 
 
+def test_a_shadow_of_several_containers_gets_whole_calls(client, gateway, workers):
+    (plain,) = gateway.router._endpoints["plain"].route.variants
+    (shadow,) = a_route(workers).variants
+    shadowed = EndpointRoute(
+        name="shadowed", variants=(plain,), shadow=replace(shadow, name="S", weight=1.0)
+    )
+    gateway.publish("shadowed", shadowed)
+
+    def counts():
+        rows = [row for row in gateway.registry.to_json() if row["endpoint"] == "shadowed"]
+        return {row["variant"]: row for row in rows}
+
+    assert (
+        client.invoke("shadowed", b"in", "text/start")[2]
+        == b"in>first[text/start,application/json]"
+    )
+    wait_for(
+        lambda: counts()["S"]["containers"]["third"]["handler_us"] > 0, "the copy to be answered"
+    )
+    assert [counts()[name]["invocations"] for name in ("AllTraffic", "S")] == [1, 1]
+    assert [row["invocations"] for row in counts()["S"]["containers"].values()] == [1, 1, 1]
+
+
 # -- deaths; each with workers of its own ----------------------------------------------------------
 
 
@@ -219,7 +248,7 @@ def own_workers(tmp_path):
 def own_gateway(make_gateway, own_workers):
     gateway = make_gateway(router={"invocation_timeout_s": 20.0, "instance_wait_s": 1.0})
     gateway.publish("steps", a_route({name: own_workers[name] for name in NAMES}))
-    wait_for(lambda: gateway.router.can_stream("steps"), "the workers to be connected to")
+    wait_for(lambda: is_usable(gateway), "the workers to be connected to")
     return gateway
 
 
@@ -244,7 +273,7 @@ def test_a_worker_that_dies_in_a_step_fails_that_step_only(own_gateway):
 
 def test_a_chain_begins_when_all_its_containers_are_there(own_gateway, own_workers):
     own_workers["second"].kill()
-    wait_for(lambda: not own_gateway.router.can_stream("steps"), "the death to be seen")
+    wait_for(lambda: not is_usable(own_gateway), "the death to be seen")
     thread, answers = in_background(own_gateway, b"in", "text/start")
     own_workers["second"].start()
     thread.join(10)
