@@ -304,28 +304,36 @@ def test_a_body_between_steps_has_a_limit(server: Server) -> None:
 
 
 def test_the_last_container_streams_its_answer(server: Server) -> None:
-    speak = """
-def model_fn(model_dir):
-    return None
+    speak = NAME_SERVER.replace(
+        "        named = ", "        return self.stream(rows)\n        named = "
+    ).replace(
+        "    def answer(",
+        """    def stream(self, words):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for word in [*words, ""]:
+            self.wfile.write(f"{len(word):x}\\r\\n{word}\\r\\n".encode())
 
-def predict_fn(words, model):
-    for word in words:
-        yield word.encode()
-
-def output_fn(parts, accept):
-    return parts, "text/plain"
-"""
-    create_pipeline(
-        server,
-        "speaking",
-        handlers(server, "speaking", {"split": SPLIT, "speak": speak}),
+    def answer(""",
     )
+    steps = handlers(server, "speaking", {"split": SPLIT})
+    steps.append(
+        {
+            "Image": "clary/server:latest",
+            "ContainerHostname": "speak",
+            "ModelDataUrl": server.upload({"code/server.py": speak}, "speaking/speak"),
+            "Environment": {"CLARY_COMMAND": "python server.py"},
+        }
+    )
+    create_pipeline(server, "speaking", steps)
     server.wait_for_status("speaking", "InService")
     reply = server.runtime.invoke_endpoint_with_response_stream(
         EndpointName="speaking", Body=b'"one two three"', ContentType="application/json"
     )
     parts = [event["PayloadPart"]["Bytes"] for event in reply["Body"]]
-    assert parts == [b"one", b"two", b"three"]
+    assert b"".join(parts) == b"onetwothree"
     assert reply["ContentType"] == "text/plain"
     server.delete_endpoint("speaking")
 
