@@ -33,8 +33,9 @@ GROUPS = (
     "many",
     "shadow",
     "batching",
-    "embeddings",
 )
+ON_REQUEST = ("embeddings",)
+"""Groups that run only when they are named: this one installs PyTorch first."""
 
 
 def main() -> int:
@@ -64,7 +65,7 @@ def _parse() -> argparse.Namespace:
         type=_names,
         default=GROUPS,
         metavar="NAME,...",
-        help=f"groups to run, of {', '.join(GROUPS)}",
+        help=f"groups to run, of {', '.join(GROUPS)}; on request {', '.join(ON_REQUEST)}",
     )
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
     return parser.parse_args()
@@ -72,7 +73,7 @@ def _parse() -> argparse.Namespace:
 
 def _names(text: str) -> list[str]:
     names = text.split(",")
-    if unknown := set(names) - set(GROUPS):
+    if unknown := set(names) - {*GROUPS, *ON_REQUEST}:
         raise argparse.ArgumentTypeError(f"no groups: {', '.join(sorted(unknown))}")
     return names
 
