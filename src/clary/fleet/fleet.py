@@ -148,7 +148,8 @@ class Fleet:
         for instance_id in running:
             self._adopt(instance_id)
         strangers = {path.name for path in self._instances_dir.iterdir()} - set(running)
-        killed = await asyncio.to_thread(kill_leftovers, strangers)
+        specs = {self._instances_dir / name / "spec.json" for name in strangers}
+        killed = await asyncio.to_thread(kill_leftovers, specs)
         if killed:
             log.warning("killed processes that another life left behind: %s", killed)
 

@@ -2,7 +2,7 @@
 
 After ``kill -9`` of everything, a host that was stuck or a worker deep in C code may still run, and
 hold memory, GPUs and the paths that its successor needs. They are known by their command line: one
-of our two words, and ``<endpoint>/<variant>/<instance>``, whose last part is unique for ever.
+of our two words, and the file that says what the instance is, which lies in this data directory.
 """
 
 import os
@@ -16,17 +16,17 @@ _WORDS = (b"clary-host", b"clary-worker")
 _WAIT_S = 5.0
 
 
-def kill_leftovers(instance_ids: Collection[str], *, proc: Path = Path("/proc")) -> list[int]:
+def kill_leftovers(spec_files: Collection[Path], *, proc: Path = Path("/proc")) -> list[int]:
     """Kill hosts and workers of these instances, and wait until they are gone. Blocks.
 
     Args:
-        instance_ids: Instances that nobody in this life has started.
+        spec_files: ``spec.json`` of instances that nobody in this life has started.
         proc: Where the system lists its processes.
 
     Returns:
         Pids that were killed.
     """
-    wanted = {instance_id.encode() for instance_id in instance_ids}
+    wanted = {bytes(file) for file in spec_files}
     if not wanted:
         return []
     killed = []
@@ -62,6 +62,4 @@ def _is_of(entry: Path, wanted: set[bytes]) -> bool:
         words = (entry / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    if not any(word in words for word in _WORDS):
-        return False
-    return any(word.rpartition(b"/")[2] in wanted for word in words if word.count(b"/") == 2)
+    return any(word in words for word in _WORDS) and not wanted.isdisjoint(words)
