@@ -33,6 +33,7 @@ GROUPS = (
     "many",
     "shadow",
     "batching",
+    "multi_model",
 )
 ON_REQUEST = ("embeddings",)
 """Groups that run only when they are named: this one installs PyTorch first."""

@@ -74,6 +74,19 @@ class ModelNotReady(InvocationError):
     """The model is loading, or being replaced."""
 
 
+class ModelNotLoaded(InvocationError):
+    """A model of a multi-model endpoint is not there, or cannot be loaded.
+
+    Args:
+        message: Why, for the caller.
+        is_missing: Whether there is no such model, so that the caller has to name another.
+    """
+
+    def __init__(self, message: str = "", *, is_missing: bool = False) -> None:
+        super().__init__(message)
+        self.is_missing = is_missing
+
+
 class Overloaded(InvocationError):
     """Refused before any work was done; safe to retry."""
 

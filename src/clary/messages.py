@@ -295,13 +295,14 @@ def parse_address(address: str) -> Tuple[str, str, Optional[int]]:
     """Split a worker's address into scheme, host or path, and port.
 
     ``unix:/run/w0.sock`` and ``tcp:10.0.0.2:4000`` speak frames; ``http:127.0.0.1:8080`` is a
-    user's own HTTP server.
+    user's own HTTP server. ``models:i-1`` stands for the models that an instance of a multi-model
+    endpoint holds: each has an address of its own.
 
     Raises:
         ProtocolError: It is none of these.
     """
     scheme, _, rest = address.partition(":")
-    if scheme == "unix" and rest:
+    if scheme in ("unix", "models") and rest:
         return scheme, rest, None
     if scheme in ("tcp", "http"):
         host, _, port = rest.rpartition(":")

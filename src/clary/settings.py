@@ -194,6 +194,18 @@ class FleetSettings:
     max_workers: int = 0
     """Most workers of one instance unless the model says a number. 0: the cores of this machine."""
 
+    multi_model_memory_mib: int = 0
+    """Memory of the loaded models of one instance of a multi-model endpoint, in MiB; beyond it the
+    least recently used are unloaded. 0: the memory of the instance type where ``capacity`` is
+    ``strict``, else four fifths of this machine's."""
+
+    multi_model_max_models: int = 0
+    """Most loaded models of one instance of a multi-model endpoint. 0: as many as memory holds."""
+
+    model_load_timeout_s: float = 360.0
+    """Time to fetch and load one model of a multi-model endpoint, in seconds (container.md 7). A
+    call waits for it no longer than calls may take; then it is told that the model is not ready."""
+
     max_artifact_bytes: int = 100 * 1024**3
     """Most bytes that a model archive may unpack to."""
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clary.api import sts
 from clary.api.faults import fault_of, not_built
-from clary.api.inside import Inside, ObserveInstances, ReadCounters
+from clary.api.inside import Inside, ObserveInstances, ObserveModels, ReadCounters
 from clary.api.model_patches import MODEL_PATCHES
 from clary.api.operations import Backend, Call, Operation, collect
 from clary.api.sagemaker import endpoint_configs, endpoints, models, neighbours, tags
@@ -42,6 +42,7 @@ def build_api(
     log_root: Path,
     observe_instances: ObserveInstances,
     read_counters: ReadCounters,
+    observe_models: ObserveModels,
 ) -> ASGIApp:
     """Return the ASGI application of control.
 
@@ -50,12 +51,14 @@ def build_api(
         log_root: Directory of endpoints' logs.
         observe_instances: Tells of an endpoint's instances, for Clary's own pages.
         read_counters: Tells what gateways count of an endpoint, for the same.
+        observe_models: Tells of the models of a multi-model endpoint, for the same.
     """
     inside = Inside(
         store=backend.store,
         log_root=log_root,
         observe_instances=observe_instances,
         read_counters=read_counters,
+        observe_models=observe_models,
     )
     return Starlette(routes=[*inside.routes(), Mount("/", app=AwsApi(backend))])
 

@@ -2,6 +2,7 @@
 
 ======================================  =========================================================
 ``GET /_clary/endpoints/{name}``        an endpoint with its instances and counters, as JSON
+``GET /_clary/endpoints/{name}/models`` the models of a multi-model endpoint, with their numbers
 ``GET /_clary/logs/{endpoint}``         logs of its instances, as text; ``variant``, ``instance``,
                                         ``lines`` (default 100), ``follow=1`` for an endless reply
 ======================================  =========================================================
@@ -29,6 +30,9 @@ ObserveInstances = Callable[[str], Awaitable[Sequence[Mapping[str, Any]]]]
 ReadCounters = Callable[[str], Mapping[str, Mapping[str, int]]]
 """Return what gateways have counted of an endpoint since they started, by variant, by its name."""
 
+ObserveModels = Callable[[str], Sequence[Mapping[str, Any]]]
+"""Return the models of a multi-model endpoint with their numbers, as JSON types, by its name."""
+
 DEFAULT_LINES = 100
 _POLL_S = 0.2
 """How often followed files are looked at."""
@@ -44,11 +48,13 @@ class Inside:
 
     observe_instances: ObserveInstances
     read_counters: ReadCounters
+    observe_models: ObserveModels
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes of these pages, and the one for all others under ``/_clary``."""
         return [
             Route("/_clary/endpoints/{name}", self.show_endpoint),
+            Route("/_clary/endpoints/{name}/models", self.show_models),
             Route("/_clary/logs/{endpoint}", self.show_logs),
             Route("/_clary{rest:path}", _unknown, methods=None),
         ]
@@ -74,6 +80,14 @@ class Inside:
                 },
             }
         )
+
+    async def show_models(self, request: Request) -> Response:
+        """Answer with the models of a multi-model endpoint; none for any other."""
+        try:
+            endpoint = await self.store.endpoints.get(request.path_params["name"])
+        except NotFound as error:
+            return _refusal(404, error.message)
+        return JSONResponse({"models": [dict(m) for m in self.observe_models(endpoint.name)]})
 
     async def show_logs(self, request: Request) -> Response:
         """Answer with the ends of logs, and go on with what comes."""

@@ -16,6 +16,7 @@ from clary.app.role import Context, run_role
 from clary.app.serving import serve_unix
 from clary.clock import SystemClock
 from clary.control.loop import ControlLoops
+from clary.control.models import ModelLoads
 from clary.control.publish import Publisher
 from clary.errors import ConfigurationError
 from clary.fleet.fleet import Fleet
@@ -116,6 +117,10 @@ async def run_control(context: Context) -> None:
         store.endpoints, store.instances, store.changes, fleet, publisher, clock, settings.fleet
     )
 
+    models = ModelLoads(fleet, publisher)
+    publisher.on_model_message = models.take
+    fleet.watch_models(models.look)
+
     async def observe_instances(name: str) -> Sequence[Mapping[str, Any]]:
         return [instance.to_json() for instance in await fleet.observe(name)]
 
@@ -133,8 +138,10 @@ async def run_control(context: Context) -> None:
         log_root=settings.data_dir / "logs" / "endpoints",
         observe_instances=observe_instances,
         read_counters=publisher.counters,
+        observe_models=models.describe,
     )
     await loops.adopt()
+    await models.adopt()
     await publisher.start()
     async with asyncio.TaskGroup() as tasks:
         running = [
@@ -145,6 +152,7 @@ async def run_control(context: Context) -> None:
         await context.stopping.wait()
         for task in running:
             task.cancel()
+    await models.close()
     await loops.close()
     await publisher.close()
     await asyncio.to_thread(store.close)

@@ -7,6 +7,10 @@ from typing import Any
 from clary.cli.api import Api
 from clary.cli.output import STATUS_STYLES, ago, print_json, print_table, stdout
 
+MODEL_COLUMNS = (
+    "MODEL", "STATE", "MEMORY", "USED", "CALLS", "LOADS", "EVICTIONS"
+)  # fmt: skip
+
 
 def list_endpoints(api: Api, *, as_json: bool) -> None:
     """Print all endpoints, the newest first."""
@@ -29,8 +33,9 @@ def describe(api: Api, name: str, *, as_json: bool) -> None:
     endpoint.pop("ResponseMetadata", None)
     inside = api.get_json(f"/_clary/endpoints/{name}")
     instances = inside.get("instances") or []
+    models = api.get_json(f"/_clary/endpoints/{name}/models").get("models") or []
     if as_json:
-        print_json({**endpoint, "Instances": instances})
+        print_json({**endpoint, "Instances": instances, **({"Models": models} if models else {})})
         return
     console = stdout()
     for label, value in _facts(endpoint):
@@ -45,6 +50,9 @@ def describe(api: Api, name: str, *, as_json: bool) -> None:
     if instances:
         console.print()
         print_table(("INSTANCE", "VARIANT", "STATE", "REASON"), map(_instance, instances), console)
+    if models:
+        console.print()
+        print_table(MODEL_COLUMNS, map(_model, models), console)
 
 
 def logs(
@@ -83,6 +91,18 @@ def _variant(variant: Mapping[str, Any]) -> tuple[str, str, str, str]:
         str(current) if current == desired else f"{current} of {desired}",
         f"{variant.get('CurrentWeight', 1.0):g}",
         ", ".join(images),
+    )
+
+
+def _model(model: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a row of ``MODEL_COLUMNS``."""
+    idle_s = model["idle_s"]
+    return (
+        model["model"],
+        model["state"] + (", pinned" if model["pinned"] else ""),
+        f"{model['memory_mib']} MiB" if model["memory_mib"] else "",
+        "" if idle_s is None else f"{idle_s:.0f} s ago",
+        *(str(model[number]) for number in ("calls", "loads", "evictions")),
     )
 
 

@@ -269,8 +269,8 @@ def unsupported(endpoint: Endpoint) -> str | None:
             kind = "variants without a model, for inference components"
         elif not model.containers:
             kind = "models without a container, for inference components"
-        elif any(container.mode == "MultiModel" for container in model.containers):
-            kind = "multi-model containers (Mode=MultiModel)"
+        elif len(model.containers) > 1 and any(c.mode == "MultiModel" for c in model.containers):
+            kind = "multi-model containers (Mode=MultiModel) inside a pipeline"
     if kind is None:
         return None
     return f"This version of Clary does not run {kind} yet: it is planned, and not built."

@@ -6,7 +6,7 @@ the same connection.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ class Publisher:
     def __init__(self, socket_path: Path, *, life: str, keys: Iterable[AccessKey]) -> None:
         """Prepare; ``start`` opens the socket.
 
+        What gateways say of models goes to ``on_model_message``.
+
         Args:
             socket_path: ``publish.sock``.
             life: Name of this run of the server.
@@ -38,6 +40,9 @@ class Publisher:
         self._version = 0
         self._gateways: set[Gateway] = set()
         self._server: asyncio.Server | None = None
+        self._models: dict[str, dict[str, Mapping[str, Any]]] = {}
+        self.on_model_message: Callable[[Mapping[str, Any]], None] = lambda message: None
+        """Takes what gateways say of the models of multi-model endpoints."""
 
     async def start(self) -> None:
         """Open the socket. Publish what is running before, so that gateways lose no route."""
@@ -62,6 +67,46 @@ class Publisher:
             self._routes[name] = route
         data = None if route is None else route.to_json()
         await self._tell({"type": "route", "name": name, "route": data})
+
+    # Models of multi-model endpoints ------------------------------------------------------
+
+    def models(self, instance_id: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return the published models of an instance: name and place."""
+        return self._models.get(instance_id, {})
+
+    async def publish_model(
+        self, instance_id: str, name: str, place: Mapping[str, Any] | None
+    ) -> None:
+        """Make known where a model takes calls, or that it does not any more."""
+        models = self._models.setdefault(instance_id, {})
+        if place is None:
+            models.pop(name, None)
+            if not models:
+                del self._models[instance_id]
+        else:
+            models[name] = place
+        message = {"type": "model", "instance": instance_id, "model": name, "place": place}
+        await self._tell(message)
+
+    async def refuse_model(self, instance_id: str, name: str, error: Mapping[str, Any]) -> None:
+        """Tell those who wait for a model that it cannot be loaded."""
+        await self._tell(
+            {"type": "model_refused", "instance": instance_id, "model": name, "error": error}
+        )
+
+    async def release_model(self, instance_id: str, name: str) -> bool:
+        """Have all gateways give up a model; False when it has an open call, and stays."""
+        place = self._models.get(instance_id, {}).get(name)
+        if place is None:
+            return True  # no gateway knows it
+        gateways = list(self._gateways)
+        answers = [gateway.expect_release(instance_id, name) for gateway in gateways]
+        await self._tell({"type": "release", "instance": instance_id, "model": name})
+        # They have all acknowledged, and each answers before it does. One that did not is dead, or
+        # gets everything anew when it connects again.
+        is_free = all(not answer.done() or answer.result() for answer in answers)
+        await self.publish_model(instance_id, name, None if is_free else place)
+        return is_free
 
     async def use_keys(self, keys: Iterable[AccessKey]) -> None:
         """Replace the access keys."""
@@ -103,13 +148,14 @@ class Publisher:
                     await gateway.has_seen(self._version)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        gateway = Gateway(writer)
+        gateway = Gateway(writer, self.on_model_message)
         snapshot = {
             "type": "snapshot",
             "version": self._version,
             "life": self._life,
             "routes": [route.to_json() for route in self._routes.values()],
             "keys": [dump_key(key) for key in self._keys],
+            "models": self._models,
         }
         writer.write(encode_line(snapshot))
         self._gateways.add(gateway)
@@ -135,8 +181,14 @@ def _add(sums: dict[str, int], counters: Mapping[str, Any]) -> None:
 class Gateway:
     """One gateway that follows."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        writer: asyncio.StreamWriter,
+        on_model_message: Callable[[Mapping[str, Any]], None],
+    ) -> None:
         self.writer = writer
+        self._on_model_message = on_model_message
+        self._releases: dict[tuple[str, str], asyncio.Future[bool]] = {}
         self.counters: list[dict[str, Any]] = []
         self.draining: list[str] = []
         self._seen = -1
@@ -153,6 +205,18 @@ class Gateway:
             self.draining = message["instances"]
         elif message.get("type") == "metrics":
             self.counters = message["variants"]
+        elif message.get("type") == "released":
+            answer = self._releases.pop((message["instance"], message["model"]), None)
+            if answer is not None and not answer.done():
+                answer.set_result(message["ok"])
+        else:
+            self._on_model_message(message)
+
+    def expect_release(self, instance_id: str, name: str) -> "asyncio.Future[bool]":
+        """Return what will hold whether the gateway has given a model up."""
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._releases[instance_id, name] = answer
+        return answer
 
     def gone(self) -> None:
         """Its connection has closed: wait for it no more."""

@@ -110,6 +110,12 @@ class Cache:
             if not self._held[key]:
                 del self._held[key]
 
+    def release_all(self, prefix: str) -> None:
+        """Give up all entries of the holders whose names begin so."""
+        for holder in {h for holders in self._held.values() for h in holders}:
+            if holder.startswith(prefix):
+                self.release(holder)
+
     async def collect(self, *, max_age_s: float, max_bytes: int) -> list[str]:
         """Remove entries that nobody holds and that are old, or too many; return their keys."""
         entries = await asyncio.to_thread(self._entries)

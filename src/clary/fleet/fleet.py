@@ -12,6 +12,7 @@ loop says it again after a restart. An instance that already runs is then adopte
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -20,11 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from uv import find_uv_bin
 
 from clary.errors import Error, PermanentError, TransientError
-from clary.fleet.artifacts import Artifacts
+from clary.fleet.artifacts import Artifacts, ArtifactSource
 from clary.fleet.cache import Cache, remove_tree
 from clary.fleet.capacity import Capacity, Machine, Reservation
 from clary.fleet.environments import Environments
@@ -34,11 +36,21 @@ from clary.fleet.launchers.base import FINAL, InstanceState, InstanceStatus, Lau
 from clary.fleet.launchers.process import ProcessLauncher
 from clary.fleet.launchers.supervisor_client import SupervisorClient
 from clary.fleet.leftovers import kill_leftovers
-from clary.fleet.preparation import InstanceFiles, Preparation
+from clary.fleet.models import (
+    HeldModel,
+    HostedModels,
+    ModelHolder,
+    MultiModel,
+    ServedModels,
+    model_id,
+    read_multi_model,
+)
+from clary.fleet.preparation import InstanceFiles, Preparation, link
 from clary.fleet.unpack import UnpackLimits
 from clary.objects.client import ObjectStorage
 from clary.resources.instance_types import instance_type
 from clary.resources.model import container_name
+from clary.resources.routing_table import ContainerRoute
 from clary.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -58,6 +70,11 @@ class _Instance:
     container_names: tuple[str, ...] = ("primary",)
     starting: asyncio.Task[None] | None = None
     stopping: asyncio.Task[None] | None = None
+    multi_model: MultiModel | None = None
+    models: ModelHolder | None = None
+    """With ``multi_model``, once it is launched."""
+    told: ObservedInstance | None = None
+    """What watchers were told of last."""
 
 
 class Fleet:
@@ -107,6 +124,7 @@ class Fleet:
         )
         self._instances: dict[str, _Instance] = {}
         self._watchers: list[Callable[[str], None]] = []
+        self._model_watchers: list[Callable[[str], None]] = []
 
     # Life ---------------------------------------------------------------------------------
 
@@ -129,15 +147,16 @@ class Fleet:
             max_files=fleet.max_artifact_files,
             max_ratio=fleet.max_compression_ratio,
         )
+        self._artifacts = Artifacts(
+            self._artifact_cache,
+            self._storage,
+            limits,
+            self._settings.storage.file_roots,
+            self._executor,
+        )
         self._preparation = Preparation(
             self._settings,
-            Artifacts(
-                self._artifact_cache,
-                self._storage,
-                limits,
-                self._settings.storage.file_roots,
-                self._executor,
-            ),
+            self._artifacts,
             Environments(self._environment_cache, find_uv_bin(), self._environ),
             base_python=self._base_python,
             cores=machine.cores,
@@ -147,6 +166,10 @@ class Fleet:
         running = await self._launcher.open()
         for instance_id in running:
             self._adopt(instance_id)
+        for instance in self._instances.values():
+            if isinstance(instance.models, ServedModels):
+                with contextlib.suppress(TransientError):
+                    await instance.models.adopt()
         strangers = {path.name for path in self._instances_dir.iterdir()} - set(running)
         specs = {self._instances_dir / name / "spec.json" for name in strangers}
         killed = await asyncio.to_thread(kill_leftovers, specs)
@@ -232,6 +255,111 @@ class Fleet:
         for cache in (self._artifact_cache, self._environment_cache):
             await cache.collect(max_age_s=fleet.cache_max_age_s, max_bytes=fleet.cache_max_bytes)
 
+    # Models of multi-model endpoints ------------------------------------------------------
+
+    def watch_models(self, watcher: Callable[[str], None]) -> None:
+        """Have ``watcher`` called with an instance's id when its models may have changed."""
+        self._model_watchers.append(watcher)
+
+    def multi_model(self, instance_id: str) -> MultiModel | None:
+        """Return what to know about an instance's models; None where it has none to load."""
+        instance = self._instances.get(instance_id)
+        return None if instance is None else instance.multi_model
+
+    def model_instances(self, endpoint_name: str | None = None) -> list[str]:
+        """Return the instances that models can be loaded on: of one endpoint, or all."""
+        return [
+            instance.id
+            for instance in self._instances.values()
+            if instance.models is not None and endpoint_name in (None, instance.endpoint_name)
+        ]
+
+    def held_models(self, instance_id: str) -> tuple[HeldModel, ...]:
+        """Return the models of an instance that take calls now."""
+        instance = self._instances.get(instance_id)
+        if instance is None or instance.models is None or instance.stopping is not None:
+            return ()
+        return instance.models.held()
+
+    async def fetch_model(self, instance_id: str, name: str) -> None:
+        """Bring a model's files to an instance.
+
+        Raises:
+            NotFound: There is no such model.
+            AccessDenied: The server's credentials do not do.
+            PermanentError: It cannot be used: no archive, or too large.
+            TransientError: The storage, or the instance, is away.
+        """
+        instance = self._of_models(instance_id)
+        assert instance.multi_model is not None
+        source = ArtifactSource(url=instance.multi_model.url_of(name))
+        artifact = await self._artifacts.fetch(source, holder=_model_holder(instance_id, name))
+        place = self._model_place(instance_id, name)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "name").write_text(name)
+        link(place / "model", artifact.directory)
+
+    async def load_model(self, instance_id: str, name: str) -> None:
+        """Load a model that was fetched; return when it takes calls.
+
+        Raises:
+            ModelNotLoaded: It cannot be loaded; the text says why.
+            OutOfModelMemory: Not without unloading another one first.
+            TransientError: The instance is away.
+        """
+        holder = self._of_models(instance_id).models
+        assert holder is not None
+        await holder.load(name, self._model_place(instance_id, name))
+
+    async def unload_model(self, instance_id: str, name: str) -> None:
+        """Unload a model; return when its memory is free. Its files stay in the cache.
+
+        Raises:
+            TransientError: The instance is away.
+        """
+        holder = self._of_models(instance_id).models
+        assert holder is not None
+        await holder.unload(name)
+        await self.forget_model(instance_id, name)
+
+    async def forget_model(self, instance_id: str, name: str) -> None:
+        """Let go of a model's files."""
+        await asyncio.to_thread(remove_tree, self._model_place(instance_id, name))
+        self._artifact_cache.release(_model_holder(instance_id, name))
+
+    def _of_models(self, instance_id: str) -> _Instance:
+        instance = self._instances.get(instance_id)
+        if instance is None or instance.models is None or instance.stopping is not None:
+            raise TransientError(f"instance {instance_id} is gone")
+        return instance
+
+    def _model_place(self, instance_id: str, name: str) -> Path:
+        return self._instances_dir / instance_id / "models" / model_id(name)
+
+    def _use_models(self, instance: _Instance, spec: Mapping[str, Any]) -> None:
+        """Make an instance ready for models, if it is one of a multi-model endpoint."""
+        facts = read_multi_model(spec)
+        if facts is None:
+            return
+        instance.multi_model = facts
+        directory = self._instances_dir / instance.id
+
+        def status() -> InstanceStatus | None:
+            return self._launcher.status(instance.id)
+
+        def tell(request: Mapping[str, Any]) -> None:
+            self._launcher.tell(instance.id, request)
+
+        def address() -> str | None:
+            now = status()
+            workers = now.containers[0].workers if now is not None and now.containers else ()
+            return workers[0] if workers else None
+
+        if facts.style == "handler":
+            instance.models = HostedModels(spec, directory, status, tell)
+        else:
+            instance.models = ServedModels(directory, address, facts.load_timeout_s)
+
     # One instance -------------------------------------------------------------------------
 
     def _files(self, instance_id: str, label: str = "") -> InstanceFiles:
@@ -249,6 +377,7 @@ class Fleet:
                 order, files, reservation, lambda phase: self._enter(instance, phase)
             )
             await self._launch(order, files)
+            self._use_models(instance, json.loads(files.spec.read_text()))
         except PermanentError as error:
             log.warning("instance %s cannot be run: %s", order.label, error)
             instance.failure = error.message
@@ -348,10 +477,15 @@ class Fleet:
             self._instances[instance_id] = _Instance(instance_id, "", "")
             return
         self._instances[instance_id] = instance
+        self._use_models(instance, spec)
+        for place in (files.directory / "models").glob("*"):
+            with contextlib.suppress(OSError):
+                holder = _model_holder(instance_id, (place / "name").read_text())
+                self._hold(self._artifact_cache, (place / "model").readlink(), holder)
         self._capacity.restore(instance_id, reservation)
-        for link in links:
-            if link.is_symlink():
-                self._hold(self._artifact_cache, link.readlink(), instance_id)
+        for shared in links:
+            if shared.is_symlink():
+                self._hold(self._artifact_cache, shared.readlink(), instance_id)
         for python in pythons:
             self._hold(self._environment_cache, Path(python), instance_id)
 
@@ -362,6 +496,7 @@ class Fleet:
     def _give_back(self, instance_id: str) -> None:
         self._capacity.release(instance_id)
         self._artifact_cache.release(instance_id)
+        self._artifact_cache.release_all(_model_holder(instance_id, ""))
         self._environment_cache.release(instance_id)
 
     def _observe(self, instance: _Instance) -> ObservedInstance:
@@ -380,6 +515,8 @@ class Fleet:
             status = replace(status, reason=reason)
         if status.state is InstanceState.STARTING:
             phase = instance.phase
+        if instance.multi_model is not None:
+            status = _without_workers(instance.id, status)
         return ObservedInstance(
             id=instance.id,
             endpoint_name=instance.endpoint_name,
@@ -399,9 +536,36 @@ class Fleet:
 
     def _launcher_changed(self, instance_id: str) -> None:
         instance = self._instances.get(instance_id)
-        if instance is not None:
-            self._changed(instance)
+        if instance is None:
+            return
+        if instance.models is not None:
+            instance.models.changed()
+            for watcher in list(self._model_watchers):
+                watcher(instance_id)
+            # Models come and go by the second, and are no business of the endpoint's loop.
+            now = self._observe(instance)
+            if now == instance.told:
+                return
+            instance.told = now
+        self._changed(instance)
 
     def _changed(self, instance: _Instance) -> None:
         for watcher in list(self._watchers):
             watcher(instance.endpoint_name)
+
+
+def _model_holder(instance_id: str, name: str) -> str:
+    """Return who holds the files of one model in the cache."""
+    return f"{instance_id} {name}"
+
+
+def _without_workers(instance_id: str, status: InstanceStatus) -> InstanceStatus:
+    """Return the status of an instance whose models have the addresses, not the instance itself.
+
+    Gateways hear of models by themselves; what they route to is "the models of this instance".
+    """
+    containers: tuple[ContainerRoute, ...] = ()
+    if status.state is InstanceState.HEALTHY:
+        workers = (f"models:{instance_id}",)
+        containers = tuple(replace(container, workers=workers) for container in status.containers)
+    return replace(status, containers=containers, models=())

@@ -37,6 +37,7 @@ from clary.fleet.containers import (
 from clary.fleet.environments import Environments
 from clary.fleet.failures import download_failed, no_code, not_prepared, unusable_data
 from clary.fleet.instance import InstanceOrder, Phase
+from clary.fleet.models import multi_model_of
 from clary.fleet.runners import Runner, choose_runner, find_row
 from clary.resources.instance_types import instance_type
 from clary.resources.model import ContainerDefinition, container_name
@@ -138,13 +139,17 @@ class Preparation:
             self._fetch_in_time(container, order.id, limit) for container in containers
         )
         for container, model in zip(containers, models, strict=True):
-            _link(container.places.model_dir, model.directory if model else None)
+            link(container.places.model_dir, model.directory if model else None)
         specs = await _all_or_every_reason(
             self._prepare_container(order, reservation, container, model, limit, on_phase)
             for container, model in zip(containers, models, strict=True)
         )
         on_phase(Phase.LOADING)
         spec = self._spec(order, files, reservation, specs)
+        first = containers[0].definition
+        if first.mode == "MultiModel":
+            facts = multi_model_of(first, specs[0]["style"], self._settings, reservation)
+            spec["multi_model"] = asdict(facts)
         _write_atomically(files.spec, json.dumps(spec, indent=1))
 
     async def _fetch_in_time(
@@ -152,6 +157,8 @@ class Preparation:
     ) -> Artifact | None:
         try:
             async with asyncio.timeout(limit):
+                if container.definition.mode == "MultiModel":
+                    return None  # its models are fetched one by one, when they are asked for
                 return await self._fetch_model(container.definition, container.name, holder)
         except TimeoutError:
             url = _source_of(container.definition)
@@ -224,7 +231,7 @@ class Preparation:
                 )
         except TimeoutError:
             raise PermanentError(f"its code could not be fetched within {limit:.0f} s") from None
-        _link(places.code_dir, code.directory)
+        link(places.code_dir, code.directory)
         runner = choose_runner(
             definition.image or "",
             definition.environment,
@@ -232,7 +239,13 @@ class Preparation:
             base_python=self._base_python,
             has_program=has_program(places.code_dir, program) or bool(own.get("SAGEMAKER_PROGRAM")),
         )
-        if runner.style == "handler" and model is None and code.directory is None:
+        is_multi_model = definition.mode == "MultiModel"
+        if (
+            runner.style == "handler"
+            and model is None
+            and code.directory is None
+            and not is_multi_model
+        ):
             raise PermanentError(no_code(definition.environment))
         on_phase(Phase.ENVIRONMENT)
         python = await self._environments.python_for(
@@ -241,7 +254,10 @@ class Preparation:
         variables = container_variables(
             model=definition.environment,
             image=runner.environment,
-            platform=self._model_variables,
+            platform={
+                **self._model_variables,
+                **({"SAGEMAKER_MULTI_MODEL": "true"} if is_multi_model else {}),
+            },
             inherited=self._environ,
             places=places,
             python=python,
@@ -258,7 +274,10 @@ class Preparation:
             "model_dir": str(places.model_dir),
             "code_dir": str(places.code_dir),
             "program": program,
-            "workers": count_workers(
+            "multi_model": is_multi_model and runner.style == "handler",
+            "workers": 1
+            if is_multi_model
+            else count_workers(
                 own,
                 instance_type(order.instance_type),
                 is_command=runner.style == "command",
@@ -399,7 +418,7 @@ def _make_directories(files: InstanceFiles, containers: Iterable[_Container]) ->
     files.run_dir.mkdir(mode=0o700, parents=True)
 
 
-def _link(path: Path, target: Path | None) -> None:
+def link(path: Path, target: Path | None) -> None:
     """Make ``path`` a link to a directory of the cache, or an empty directory of its own."""
     if path.is_symlink() or path.exists():
         remove_tree(path)

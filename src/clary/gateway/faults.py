@@ -12,6 +12,8 @@ from xml.sax.saxutils import escape
 from clary.errors import (
     InvocationError,
     InvocationTimeout,
+    ModelNotLoaded,
+    ModelNotReady,
     Overloaded,
     PlatformFault,
     Refused,
@@ -198,6 +200,16 @@ class ModelErrors:
         if isinstance(error, WorkerLost):
             return self.from_container(
                 endpoint, container, 0, error.message.encode(), request_id, close=close
+            )
+        if isinstance(error, ModelNotReady):
+            code, text = "ModelNotReadyException", error.message
+            return runtime_fault(code, text, 429, request_id, close=close)
+        if isinstance(error, ModelNotLoaded):
+            if error.is_missing:
+                return runtime_fault("ValidationError", error.message, 400, request_id, close=close)
+            text = error.message
+            return self.from_container(
+                endpoint, container, 500, text.encode(), request_id, close=close
             )
         if isinstance(error, StepBodyTooLarge):
             # AWS's sentence stands alone: no container said it.

@@ -17,6 +17,7 @@ FORWARDED = {
     b"x-amzn-sagemaker-custom-attributes": 1024,
     SESSION_ID: 256,
     b"x-amzn-sagemaker-inference-id": 64,
+    b"x-amzn-sagemaker-target-model": 1024,
     b"x-amzn-sagemaker-target-variant": 63,
     b"x-amzn-sagemaker-enable-explanations": 64,
     b"x-amzn-sagemaker-prefix-aware-id": 256,
@@ -29,11 +30,9 @@ REFUSED = {
         "deploy inference components. Please remove the Inference Component Name header and try "
         "again."
     ),
-    b"x-amzn-sagemaker-target-model": (
-        "The TargetModel parameter is only allowed for endpoints with a multi-model container."
-    ),
 }
-NOT_IN_STREAMS = frozenset({b"x-amzn-sagemaker-enable-explanations"})
+TARGET_MODEL = b"x-amzn-sagemaker-target-model"
+NOT_IN_STREAMS = frozenset({b"x-amzn-sagemaker-enable-explanations", TARGET_MODEL})
 """Headers that InvokeEndpointWithResponseStream does not have."""
 
 MAX_REMEMBERED = 4096
@@ -124,7 +123,7 @@ INVOKE = Operation("InvokeEndpoint", FORWARDED, REFUSED, accept=b"accept")
 STREAM = Operation(
     "InvokeEndpointWithResponseStream",
     _stream_headers(),
-    {n: text for n, text in REFUSED.items() if n != b"x-amzn-sagemaker-target-model"},
+    REFUSED,
     accept=b"x-amzn-sagemaker-accept",
     is_stream=True,
 )
@@ -138,6 +137,20 @@ def member_name(header: bytes) -> str:
     """Return the name of an operation's member for a header, as AWS's texts spell it."""
     words = header.removeprefix(EXTENSION_PREFIX).decode().split("-")
     return words[0] + "".join(word.capitalize() for word in words[1:])
+
+
+def checked_model_name(name: str) -> str:
+    """Return a ``TargetModel``: a path below the endpoint's ``ModelDataUrl``.
+
+    Raises:
+        InvalidRequest: It leads elsewhere.
+    """
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise InvalidRequest(
+            f"TargetModel {name[:MAX_SHOWN]!r} is no path below the endpoint's ModelDataUrl: it "
+            "must name an archive such as model.tar.gz or folder/model.tar.gz."
+        )
+    return name
 
 
 def fault(value: str, member: str, constraint: str) -> str:

@@ -21,7 +21,9 @@ from clary.gateway.operations import (
     NOT_BUILT,
     OPERATIONS,
     SESSION_ID,
+    TARGET_MODEL,
     Operation,
+    checked_model_name,
     fault,
     invalid,
 )
@@ -123,6 +125,7 @@ class RuntimeApi:
         target_variant: str | None = None
         session: Session | None = None
         target_container: str | None = None
+        target_model: str | None = None
         meta = operation.metas.get(key)
         if meta is None or not headers.keys().isdisjoint(operation.extensions):
             meta = self._meta(headers, operation)
@@ -136,6 +139,9 @@ class RuntimeApi:
             value = headers.get(b"x-amzn-sagemaker-target-container-hostname")
             if value is not None:
                 target_container = value.decode("ascii")
+            value = headers.get(TARGET_MODEL)
+            if value is not None and TARGET_MODEL in operation.forwarded:
+                target_model = checked_model_name(value.decode("ascii"))
         if operation is INVOKE:
             deadline = time.monotonic() + self._timeout_s
             invocation = GatewayInvocation(endpoint, meta, deadline, connection, self.replies)
@@ -145,6 +151,7 @@ class RuntimeApi:
         invocation.target_variant = target_variant
         invocation.session = session
         invocation.target_container = target_container
+        invocation.target_model = target_model
         return invocation
 
     def _parse_target(self, request: Request) -> tuple[str, Operation]:

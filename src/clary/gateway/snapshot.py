@@ -7,7 +7,7 @@ another life of the server is ignored: its instances are not there any more.
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class Subscriber:
         self._draining: list[str] = []
         """Instances that control was told to be draining."""
         self._lines = 0
+        self._writer: asyncio.StreamWriter | None = None
+        router.models.say = self._say
 
     def load(self) -> None:
         """Start from the file, where there is one of this life."""
@@ -87,6 +89,7 @@ class Subscriber:
 
     async def _follow(self) -> None:
         reader, writer = await asyncio.open_unix_connection(str(self._socket_path))
+        self._writer = writer
         report = asyncio.create_task(self._report(writer))
         decoder = LineDecoder(limit=1 << 30)
         try:
@@ -102,7 +105,13 @@ class Subscriber:
                 await writer.drain()
         finally:
             report.cancel()
+            self._writer = None
             writer.close()
+
+    def _say(self, message: Mapping[str, Any]) -> None:
+        """Tell control something about models; while it is away, nothing."""
+        if self._writer is not None:
+            self._writer.write(encode_line(dict(message)))
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         """Send counters each second, and at once that an instance has been drained."""
@@ -118,6 +127,9 @@ class Subscriber:
                 report_at += REPORT_S
                 counters = self._registry.to_json()
                 writer.write(encode_line({"type": "metrics", "variants": counters}))
+                used = self._router.models.usage()
+                if used:
+                    writer.write(encode_line({"type": "used", "models": used}))
 
     def _apply(self, message: dict[str, Any]) -> None:
         kind = message["type"]
@@ -127,7 +139,10 @@ class Subscriber:
             self._router.apply_snapshot(
                 [EndpointRoute.from_json(route) for route in message["routes"]]
             )
+            self._router.models.apply_snapshot(message.get("models", {}))
             self._on_table()
+        elif kind in ("model", "model_refused", "release"):
+            self._router.models.apply(message)
         elif kind == "route":
             name, route = message["name"], message["route"]
             if route is None:
@@ -153,6 +168,7 @@ class Subscriber:
                 "life": self._life,
                 "routes": list(self._routes.values()),
                 "keys": self._keys,
+                "models": self._router.models.to_json(),
             }
             partial = self._file.with_suffix(".partial")
             partial.touch(mode=0o600)

@@ -37,6 +37,8 @@ class ContainerDefinition:
     """Name given by the user. See ``container_name`` for the one that errors and logs carry."""
 
     mode: ContainerMode = "SingleModel"
+    caches_models: bool = True
+    """For ``MultiModel``: whether a model stays loaded after a call (ModelCacheSetting)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,6 +149,11 @@ class HttpChannel:
             self._heads[meta] = head
         return head
 
+    def open_with(self, path: str) -> int:
+        """Return how many open invocations go to a path."""
+        end = f'":path":"{path}"'.encode()
+        return sum(end in e.invocation.meta for e in self._exchanges.values())
+
     def finish(self, exchange: "InvocationExchange") -> bool:
         """Take an exchange off the books; False when it was off already."""
         if self._exchanges.pop(exchange.invocation.request_id, None) is None:

@@ -84,6 +84,7 @@ class Invocation:
         "sent_at",
         "session",
         "target_container",
+        "target_model",
         "target_variant",
         "variant",
         "wants_stream",
@@ -112,6 +113,8 @@ class Invocation:
         """Whether it was decided if the shadow variant gets a copy, so that it is decided once."""
         self.target_container: str | None = None
         """Container that the client chose, of a model in Direct mode."""
+        self.target_model: str | None = None
+        """Model that the client named, on a multi-model endpoint."""
         # Set by the router once a worker is chosen:
         self.variant = ""
         """Name of the production variant."""

@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 from collections import deque
+from collections.abc import Callable
 
 from clary.errors import (
     InvalidRequest,
@@ -26,6 +27,7 @@ from clary.router.balancing import choose_instance, choose_variant, choose_worke
 from clary.router.channel import FrameChannel
 from clary.router.http_channel import HttpChannel
 from clary.router.invocation import Carrier, Invocation, Resubmit
+from clary.router.models import ModelsChannel, ModelTable, choose_holder
 from clary.router.pipeline import NOT_DIRECT, Chain, Pipelines, Step
 from clary.router.sessions import Place, gone, instance_tag
 from clary.router.shadow import Mirror
@@ -62,6 +64,8 @@ class Router:
         self._retired: list[Worker] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._pipelines = Pipelines(settings, self._endpoints.get, self._resubmit)
+        self.models = ModelTable()
+        """Models of multi-model endpoints."""
 
     def start(self) -> None:
         """Begin to watch deadlines. Call once, on the event loop."""
@@ -159,12 +163,24 @@ class Router:
     def _use(self, address: str, instance_id: str, endpoint: str, resubmit: Resubmit) -> Worker:
         worker = self._workers.get(address)
         if worker is None:
-            kind = CHANNELS[parse_address(address)[0]]
-            channel = kind(address, on_ready=lambda: self._drain(endpoint), resubmit=resubmit)
+            channel = self._channel(address, lambda: self._drain(endpoint), resubmit)
             worker = self._workers[address] = Worker(address, instance_id, channel)
             channel.start()
         worker.uses += 1
         return worker
+
+    def _channel(
+        self, address: str, on_ready: Callable[[], None], resubmit: Resubmit
+    ) -> FrameChannel | HttpChannel | ModelsChannel:
+        scheme, rest, _ = parse_address(address)
+        if scheme == "models":
+            return self.models.channel(
+                rest,
+                on_ready=on_ready,
+                resubmit=resubmit,
+                max_queue=self._settings.max_queue_per_worker,
+            )
+        return CHANNELS[scheme](address, on_ready=on_ready, resubmit=resubmit)
 
     def _release(self, endpoint: Endpoint) -> None:
         for variant in endpoint.all_variants:
@@ -173,8 +189,10 @@ class Router:
                     worker.uses -= 1
                     if worker.uses == 0:
                         del self._workers[worker.address]
-                        worker.channel.close()
                         self._retired.append(worker)
+                        if isinstance(worker.channel, ModelsChannel):
+                            self.models.forget(worker.channel)
+                        worker.channel.close()
 
     def draining(self) -> list[str]:
         """Return the instances that have left the table and still have open invocations."""
@@ -213,6 +231,7 @@ class Router:
             and invocation.target_variant is None
             and invocation.session is None
             and invocation.target_container is None
+            and invocation.target_model is None
         ):
             variant = endpoint.variants[0]
             self._send(invocation, variant, variant.instances[0], worker)
@@ -227,6 +246,16 @@ class Router:
             self._submit_to_session(invocation, endpoint, session.id, session.place)
             return
         variant: Variant | None
+        model = invocation.target_model
+        if endpoint.is_multi_model and model is None:
+            raise InvalidRequest(
+                "The TargetModel parameter is required for endpoints with a multi-model container."
+            )
+        if model is not None and not endpoint.is_multi_model and endpoint.has_instances:
+            raise InvalidRequest(
+                "The TargetModel parameter is only allowed for endpoints with a multi-model "
+                "container."
+            )
         if invocation.target_variant is not None:
             # Overrides the weights, also a weight of 0 (endpoints.md 3).
             variant = endpoint.variant(invocation.target_variant)
@@ -241,7 +270,7 @@ class Router:
                     f"All variants of endpoint {endpoint.name} have the weight 0. Name one with "
                     "TargetVariant, or give one a weight."
                 )
-        chosen = None if variant is None else self._choose(variant)
+        chosen = None if variant is None else self._choose(variant, model)
         if variant is None or chosen is None:
             self._park(invocation)
             return
@@ -260,12 +289,15 @@ class Router:
             invocation.is_mirrored = True
             self._mirrors[invocation.endpoint].offer(invocation)
 
-    def _choose(self, variant: Variant) -> tuple[Instance, Worker] | None:
-        instance = choose_instance(
-            variant.instances,
-            variant.routing,
-            random.random(),  # noqa: S311 - no secret
-        )
+    def _choose(self, variant: Variant, model: str | None = None) -> tuple[Instance, Worker] | None:
+        if model is not None:
+            instance = choose_holder(variant.instances, model)
+        else:
+            instance = choose_instance(
+                variant.instances,
+                variant.routing,
+                random.random(),  # noqa: S311 - no secret
+            )
         if instance is None:
             return None
         worker = choose_worker(instance.workers, self._settings.pack_below_s, time.monotonic())
@@ -317,7 +349,7 @@ class Router:
     def can_stream(self, invocation: Invocation) -> bool:
         """Whether a body can be passed on while it arrives, without parking it first."""
         endpoint = self._endpoints.get(invocation.endpoint)
-        if endpoint is None or invocation.session is not None:
+        if endpoint is None or endpoint.is_multi_model or invocation.session is not None:
             return False
         target = invocation.target_variant
         return any(

@@ -97,6 +97,7 @@ class Mirror:
                 continue
             instance, worker = chosen
             copy = ShadowCopy(invocation, self)
+            copy.target_model = invocation.target_model
             if isinstance(instance, PipelineInstance):
                 self._send_through(copy, instance)
                 continue

@@ -104,7 +104,7 @@ class Variant:
 class Endpoint:
     """One endpoint that takes invocations."""
 
-    __slots__ = ("name", "route", "shadow", "single", "variants")
+    __slots__ = ("is_multi_model", "name", "route", "shadow", "single", "variants")
 
     def __init__(
         self,
@@ -119,13 +119,27 @@ class Endpoint:
         self.variants = variants
         self.route = route
         only = variants[0] if len(variants) == 1 and variants[0].weight > 0 else None
+        self.is_multi_model = any(
+            worker.address.startswith("models:")
+            for variant in variants
+            for instance in variant.instances
+            for worker in instance.workers
+        )
+        """Whether calls name a model. Not known while it has no healthy instance."""
         self.single: Worker | None = None
         """The only worker of the only instance of the only variant, which has a weight: the common
         case on a laptop."""
+        if self.is_multi_model:
+            return
         if only is not None and len(only.instances) == 1:
             instance = only.instances[0]
             if len(instance.workers) == 1 and not isinstance(instance, PipelineInstance):
                 self.single = instance.workers[0]
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether any instance takes invocations."""
+        return any(variant.instances for variant in self.variants)
 
     def variant(self, name: str) -> Variant | None:
         """Return the production variant of that name."""

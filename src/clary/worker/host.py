@@ -7,21 +7,25 @@ Workers write straight to the log file and inherit the supervisor's lifeline, so
 killed takes nothing with it: its workers serve on until the supervisor clears the process group.
 """
 
+import json
 import os
 import selectors
 import signal
 import socket
 import sys
 import time
-from typing import Callable, Dict, List, Optional, Set, Union
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
 
 from clary.messages import LineDecoder, ProtocolError, encode_line, parse_address
+from clary.worker.memory import memory_kib
+from clary.worker.model_watch import ModelWatch
 from clary.worker.probes import FrameProbe, HttpProbe
 from clary.worker.reasons import HOST_PREFIX, describe_ending
 from clary.worker.spec import ContainerSpec, InstanceSpec, WorkerFiles, read_spec
 from clary.worker.status_page import read_page
 from clary.worker.watching import (
     Action,
+    Assign,
     Ending,
     Key,
     Kill,
@@ -82,7 +86,15 @@ class Host:
             self._log if container.log == spec.log else _open_log(container.log)
             for container in spec.containers
         ]
-        self._watch = Watch(spec, time.monotonic(), self._blocked_since)
+        self._models: Optional[ModelWatch] = None
+        """The same as ``_watch`` on an instance of a multi-model endpoint."""
+        if spec.containers[0].multi_model:
+            self._watch: Watch = ModelWatch(spec, time.monotonic(), self._blocked_since)
+            self._models = self._watch
+        else:
+            self._watch = Watch(spec, time.monotonic(), self._blocked_since)
+        self._pipes: Dict[Key, int] = {}
+        """Where waiting workers of a multi-model endpoint are told their model."""
         self._published = b""
 
     def run(self) -> None:
@@ -143,12 +155,13 @@ class Host:
         self._act(self._watch.stop(time.monotonic()))
 
     def _reap(self) -> None:
-        for key, worker in self._watch.workers.items():
+        for key, worker in list(self._watch.workers.items()):
             if worker.pid is None:
                 continue
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
             if pid:
                 self._close_probe(key)
+                self._close_pipe(key)
                 ending = describe_ending(
                     status,
                     self._files(key).failure,
@@ -171,6 +184,8 @@ class Host:
                 # Before its page is there a worker would die of this signal.
                 if read_page(self._files(action.key).status) is not None:
                     self._kill(action.key, signal.SIGUSR2)
+            elif isinstance(action, Assign):
+                self._assign(action)
             elif isinstance(action, Note):
                 self._note(action.text)
             else:
@@ -213,18 +228,47 @@ class Host:
         environment = dict(container.environment)
         if self._lifeline is not None:
             environment["CLARY_LIFELINE_FD"] = str(self._lifeline)
+        log = self._container_logs[key[0]]
+        if not container.multi_model:
+            stdin = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+            return self._spawn_with(command, environment, stdin, log)
+        # Both ends are closed in every child but for the copy that becomes this one's stdin.
+        read_end, self._pipes[key] = os.pipe()
+        try:
+            return self._spawn_with(command, environment, (os.POSIX_SPAWN_DUP2, read_end, 0), log)
+        finally:
+            os.close(read_end)
+
+    def _spawn_with(
+        self, command: List[str], environment: Dict[str, str], stdin: Tuple[Any, ...], log: int
+    ) -> int:
         return os.posix_spawn(
             command[0],
             command,
             environment,
             file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, self._container_logs[key[0]], 1),
-                (os.POSIX_SPAWN_DUP2, self._container_logs[key[0]], 2),
+                stdin,
+                (os.POSIX_SPAWN_DUP2, log, 1),
+                (os.POSIX_SPAWN_DUP2, log, 2),
             ],
             # Python ignores these two; a model's process gets them as any other does.
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
+
+    def _assign(self, action: Assign) -> None:
+        """Tell a waiting worker which model it is."""
+        self._log_offsets[action.key] = os.fstat(self._log).st_size
+        try:
+            # Less than a pipe holds (64 KiB), as the request that it came in was.
+            os.write(self._pipes[action.key], json.dumps(action.model).encode() + b"\n")
+        except OSError:
+            pass  # it has died: the end of its process says so
+        self._close_pipe(action.key)
+
+    def _close_pipe(self, key: Key) -> None:
+        pipe = self._pipes.pop(key, None)
+        if pipe is not None:
+            os.close(pipe)
 
     def _kill(self, key: Key, number: int) -> None:
         pid = self._watch.workers[key].pid
@@ -239,6 +283,13 @@ class Host:
 
     def _probe(self, key: Key) -> None:
         is_handler = self._spec.containers[key[0]].style == "handler"
+        if self._models is not None and self._models.is_spare(key):
+            # It listens nowhere yet. Its page is there once it is warm.
+            if read_page(self._files(key).status) is None:
+                self._unanswered(key)
+            else:
+                self._watch.answered(key, time.monotonic())
+            return
         try:
             probe = self._probes.get(key)
             if isinstance(probe, FrameProbe):
@@ -280,10 +331,16 @@ class Host:
             if answer:
                 self._last_answer[key] = time.monotonic()
                 self._watch.answered(key, time.monotonic())
+                self._measure(key)
             elif answer is False:
                 self._unanswered(key)
 
         return on_event
+
+    def _measure(self, key: Key) -> None:
+        pid = self._watch.workers[key].pid
+        if self._models is not None and pid is not None:
+            self._models.measured(key, memory_kib(pid))
 
     def _unanswered(self, key: Key) -> None:
         actions: List[Action] = []
@@ -343,8 +400,16 @@ class Host:
             self._drop(client)
             return
         for message in messages:
-            if message.get("op") == "stop":
-                self._stop()
+            self._obey(message)
+
+    def _obey(self, message: Dict[str, Any]) -> None:
+        operation, now = message.get("op"), time.monotonic()
+        if operation == "stop":
+            self._stop()
+        elif self._models is not None and operation == "load":
+            self._models.load(str(message["model"]), message["spec"], now)
+        elif self._models is not None and operation == "unload":
+            self._act(self._models.unload(str(message["model"]), now))
 
     def _publish(self) -> None:
         line = encode_line(self._watch.status())

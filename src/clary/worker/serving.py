@@ -24,6 +24,7 @@ from clary.worker.handlers.traces import format_trace
 from clary.worker.server import Server
 from clary.worker.spec import ContainerSpec, InstanceSpec, WorkerFiles
 from clary.worker.status_page import create_page
+from clary.worker.waiting import remember_modules, wait_for_model
 
 EXIT_LOAD_FAILED = 3
 STACK_SIGNAL = signal.SIGUSR2
@@ -35,6 +36,11 @@ def run_handler(spec: InstanceSpec, container: ContainerSpec, files: WorkerFiles
     """Load the user's module and serve it until SIGTERM or the end of the supervisor."""
     _prepare_output()
     watch_lifeline(spec.stop_timeout_s)
+    if container.multi_model:
+        assigned = wait_for_model(container, files)
+        if assigned is None:
+            return 0
+        container = assigned
     loop = _new_loop()
     asyncio.set_event_loop(loop)
     page = create_page(files.status)
@@ -44,6 +50,8 @@ def run_handler(spec: InstanceSpec, container: ContainerSpec, files: WorkerFiles
     except BaseException as error:  # noqa: BLE001 (user code: sys.exit() in it must be reported too)
         report_failure(files.failure, error)
         return EXIT_LOAD_FAILED
+    if container.multi_model:
+        remember_modules(files)
     server = (
         BatchServer(handler, page, loop)
         if isinstance(handler, BatchingHandler) and handler.is_batching

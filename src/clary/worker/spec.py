@@ -26,6 +26,8 @@ class ContainerSpec(NamedTuple):
     workers: int
     log: str
     """Where its output goes: the instance's log, or its own where there are several containers."""
+    multi_model: bool = False
+    """Whether its workers wait for models that are loaded on demand (handler style only)."""
 
 
 class InstanceSpec(NamedTuple):
@@ -91,6 +93,7 @@ def parse_spec(data: Dict[str, Any]) -> InstanceSpec:
                 program=entry.get("program") or "inference",
                 workers=int(entry["workers"]),
                 log=entry.get("log") or data["log"],
+                multi_model=bool(entry.get("multi_model")),
             )
             for entry in data["containers"]
         )

@@ -75,7 +75,14 @@ class Leave(NamedTuple):
     """All workers have ended; so may the host."""
 
 
-Action = Union[Start, Probe, Kill, WriteStacks, Note, Leave]
+class Assign(NamedTuple):
+    """Tell a waiting worker of a multi-model endpoint which model it is."""
+
+    key: Key
+    model: Dict[str, Any]
+
+
+Action = Union[Start, Probe, Kill, WriteStacks, Note, Leave, Assign]
 
 
 class Ending(NamedTuple):

@@ -42,6 +42,7 @@ def ask(tmp_path: Path) -> Iterator[Ask]:
         log_root=tmp_path / "logs",
         observe_instances=observe,
         read_counters=lambda _name: {"AllTraffic": {"invocations": 7}},
+        observe_models=lambda name: [{"model": "a.tar.gz", "endpoint": name}],
     )
 
     async def get(path: str, query: Mapping[str, str]) -> tuple[int, bytes]:

@@ -507,7 +507,14 @@ def test_a_failed_instance_is_looked_at_again_when_its_time_comes() -> None:
         ),
         ({"config": an_endpoint_config(variants=(a_variant(model_name=None),))}, "components"),
         ({"models": {"digits": a_model(containers=())}}, "components"),
-        ({"models": {"digits": a_model(containers=(a_container(mode="MultiModel"),))}}, "multi"),
+        (
+            {
+                "models": {
+                    "digits": a_model(containers=(a_container(mode="MultiModel"), a_container()))
+                }
+            },
+            "multi",
+        ),
     ],
 )
 def test_kinds_that_are_not_built_fail_with_a_reason(changes: dict[str, Any], words: str) -> None:

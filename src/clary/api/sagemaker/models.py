@@ -97,6 +97,11 @@ def _parse_container(container: Mapping[str, Any]) -> ContainerDefinition:
         raise InvalidRequest("A container needs an Image, or a ModelPackageName that has one.")
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         raise InvalidRequest("ModelDataUrl and ModelDataSource cannot both be given.")
+    if container.get("Mode") == "MultiModel" and not container.get("ModelDataUrl"):
+        raise InvalidRequest(
+            "A container in MultiModel mode needs a ModelDataUrl: the S3 prefix that its models "
+            "lie under."
+        )
     return ContainerDefinition(
         image=container.get("Image"),
         model_data_url=container.get("ModelDataUrl"),
@@ -104,6 +109,7 @@ def _parse_container(container: Mapping[str, Any]) -> ContainerDefinition:
         environment=container.get("Environment", {}),
         hostname=container.get("ContainerHostname"),
         mode=container.get("Mode", "SingleModel"),
+        caches_models=container.get("MultiModelConfig", {}).get("ModelCacheSetting") != "Disabled",
     )
 
 

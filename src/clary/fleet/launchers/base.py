@@ -4,11 +4,11 @@ A launcher starts instances and tells how they are. To everything above it a wor
 and never a process: the same interface stands for processes here, containers and other machines.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from clary.resources.routing_table import ContainerRoute
 
@@ -34,6 +34,18 @@ FINAL = frozenset({InstanceState.FAILED, InstanceState.LOST})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """A model that a host of a multi-model endpoint holds, by what the host says."""
+
+    name: str
+    state: Literal["loading", "ready", "failed", "unloading"]
+    address: str = ""
+    memory_kib: int = 0
+    reason: str = ""
+    """Why it could not be loaded, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceStatus:
     """What a launcher knows of an instance."""
 
@@ -46,6 +58,9 @@ class InstanceStatus:
 
     containers: tuple[ContainerRoute, ...] = ()
     """With the workers that answered their last ping; of a lost instance, those that listen yet."""
+
+    models: tuple[ModelStatus, ...] = ()
+    """Of a multi-model endpoint, where the host holds them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +106,14 @@ class Launcher(Protocol):
 
     def status(self, instance_id: str) -> InstanceStatus | None:
         """Return how an instance is; None when it was never started, or is gone after a stop."""
+        ...
+
+    def tell(self, instance_id: str, request: Mapping[str, Any]) -> None:
+        """Send a request to an instance's host; its status says what becomes of it.
+
+        Raises:
+            TransientError: The host cannot be reached now.
+        """
         ...
 
     async def stop(self, instance_id: str) -> None:

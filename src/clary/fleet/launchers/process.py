@@ -20,6 +20,7 @@ from clary.fleet.launchers.base import (
     InstanceState,
     InstanceStatus,
     LaunchOrder,
+    ModelStatus,
     OnChange,
 )
 from clary.fleet.launchers.supervisor_client import Child, SupervisorClient
@@ -124,6 +125,12 @@ class ProcessLauncher:
     def status(self, instance_id: str) -> InstanceStatus | None:
         host = self._hosts.get(instance_id)
         return None if host is None else host.status
+
+    def tell(self, instance_id: str, request: Mapping[str, Any]) -> None:
+        host = self._hosts.get(instance_id)
+        if host is None or host.writer is None or host.is_stopping:
+            raise TransientError(f"the host of instance {instance_id} cannot be reached")
+        host.writer.write(encode_line(dict(request)))
 
     async def stop(self, instance_id: str) -> None:
         host = self._hosts.get(instance_id)
@@ -309,6 +316,16 @@ def parse_status(message: Mapping[str, Any]) -> InstanceStatus:
                     ),
                 )
                 for container in message["containers"]
+            ),
+            models=tuple(
+                ModelStatus(
+                    name=model["name"],
+                    state=model["state"],
+                    address=model.get("address") or "",
+                    memory_kib=model.get("memory_kib", 0),
+                    reason=model.get("reason", ""),
+                )
+                for model in message.get("models", ())
             ),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

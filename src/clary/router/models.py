@@ -1,0 +1,474 @@
+"""The models of multi-model endpoints, as a gateway knows them.
+
+To the router an instance of a multi-model endpoint is one worker with the address ``models:<id>``;
+its channel is a ``ModelsChannel``. That hands each invocation to the channel of its model, and asks
+control to load a model that is not there, once, whoever else may ask. What control tells of models
+comes here from the subscriber. Warm calls need neither control nor host.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from clary.errors import InvocationError, ModelNotLoaded, ModelNotReady, Overloaded, WorkerLost
+from clary.messages import decode_meta, encode_meta, parse_address
+from clary.router.admission import admit
+from clary.router.channel import FrameChannel
+from clary.router.http_channel import HttpChannel
+from clary.router.invocation import Channel, Invocation, Resubmit
+from clary.router.table import Instance, Worker
+
+MAX_PATHS = 1024
+COPY_FROM_OPEN = 16
+"""A model with so many open calls on each instance that has it gets loaded on one more."""
+
+Say = Callable[[Mapping[str, Any]], None]
+
+
+class ModelAddress:
+    """A loaded model on one instance."""
+
+    __slots__ = ("address", "calls", "channel", "keep", "path", "told_at", "used_at")
+
+    def __init__(self, place: Mapping[str, Any], channel: FrameChannel | HttpChannel) -> None:
+        self.address: str = place["address"]
+        self.path: str = place["path"]
+        self.keep: bool = place["keep"]
+        self.channel = channel
+        self.used_at = time.monotonic()
+        self.calls = 0
+        """Since control was told last."""
+
+
+class ModelTable:
+    """All models that control has told of, and what waits for one."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, dict[str, Mapping[str, Any]]] = {}
+        self._channels: dict[str, ModelsChannel] = {}
+        self.say: Say = lambda message: None
+        """Tells control something; what cannot be told now is told again by ``ask_again``."""
+
+    def channel(
+        self, instance_id: str, *, on_ready: Callable[[], None], resubmit: Resubmit, max_queue: int
+    ) -> "ModelsChannel":
+        """Return a new channel to the models of one instance."""
+        channel = ModelsChannel(
+            instance_id, on_ready=on_ready, resubmit=resubmit, say=self._say, max_queue=max_queue
+        )
+        self._channels[instance_id] = channel
+        for name, place in self._places.get(instance_id, {}).items():
+            channel.found(name, place)
+        return channel
+
+    def forget(self, channel: "ModelsChannel") -> None:
+        """Drop a channel that no route names any more."""
+        if self._channels.get(channel.instance_id) is channel:
+            del self._channels[channel.instance_id]
+
+    def _say(self, message: Mapping[str, Any]) -> None:
+        self.say(message)
+
+    # From control -------------------------------------------------------------------------
+
+    def apply_snapshot(self, places: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+        """Take all models anew, and ask again for those that calls wait for."""
+        for instance_id in {*self._places, *places}:
+            old, new = self._places.get(instance_id, {}), places.get(instance_id, {})
+            for name in {*old, *new}:
+                if old.get(name) != new.get(name):
+                    self._set(instance_id, name, new.get(name))
+        for channel in self._channels.values():
+            channel.ask_again()
+
+    def apply(self, message: Mapping[str, Any]) -> None:
+        """Take a publication about one model."""
+        instance_id, name = message["instance"], message["model"]
+        kind = message["type"]
+        channel = self._channels.get(instance_id)
+        if kind == "model":
+            self._set(instance_id, name, message["place"])
+        elif kind == "model_refused" and channel is not None:
+            channel.refused(name, message["error"])
+        elif kind == "release":
+            is_free = channel is None or not channel.is_busy(name)
+            if is_free:
+                self._set(instance_id, name, None)
+            answer = {"type": "released", "instance": instance_id, "model": name, "ok": is_free}
+            self.say(answer)
+
+    def _set(self, instance_id: str, name: str, place: Mapping[str, Any] | None) -> None:
+        places = self._places.setdefault(instance_id, {})
+        if places.get(name) == place:
+            return
+        if place is None:
+            places.pop(name, None)
+            if not places:
+                del self._places[instance_id]
+        else:
+            places[name] = place
+        channel = self._channels.get(instance_id)
+        if channel is not None:
+            channel.lost(name)
+            if place is not None:
+                channel.found(name, place)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that control has told, for the file that a restart begins with."""
+        return {instance_id: dict(places) for instance_id, places in self._places.items()}
+
+    def usage(self) -> list[tuple[str, str, float, int]]:
+        """Return and reset what was used since the last time: instance, model, moment, calls."""
+        return [used for channel in self._channels.values() for used in channel.usage()]
+
+
+class ModelsChannel:
+    """Carries invocations to the models of one instance; the ``Channel`` of ``models:``."""
+
+    def __init__(
+        self,
+        instance_id: str,
+        *,
+        on_ready: Callable[[], None],
+        resubmit: Resubmit,
+        say: Say,
+        max_queue: int,
+    ) -> None:
+        self.instance_id = instance_id
+        self.is_ready = True
+        self.outstanding = 0
+        """Open invocations of all models, and those that wait for one, as last counted."""
+        # Handler times and queues are those of single models.
+        self.mean_handler_s = 0.0
+        self.progress_at = 0.0
+        self.concurrency = 0
+        self.life = 1  # sessions live in models, and have no place here
+        self._on_ready = on_ready
+        self._resubmit = resubmit
+        self._say = say
+        self._max_queue = max_queue
+        self._models: dict[str, ModelAddress] = {}
+        self._waiting: dict[str, deque[Invocation]] = {}
+        """Invocations of models that are not loaded. A key is there while control is asked."""
+        self._again: set[Invocation] = set()
+        """Invocations whose model was loaded anew for them: they are not tried a third time."""
+        self._retired: list[Channel] = []
+        self._servers: dict[str, HttpChannel] = {}
+
+    def _count(self) -> None:
+        """Bring ``outstanding`` up to date: not for each call, for there may be many models."""
+        open_calls = sum(c.outstanding for c in self._all_channels())
+        self.outstanding = open_calls + sum(map(len, self._waiting.values()))
+
+    def start(self) -> None:
+        """Nothing to do before the first invocation."""
+
+    # From control -------------------------------------------------------------------------
+
+    def found(self, name: str, place: Mapping[str, Any]) -> None:
+        """A model is loaded."""
+        address = place["address"]
+        if parse_address(address)[0] == "http":
+            server = self._servers.get(address)
+            if server is None:
+                server = HttpChannel(
+                    address, on_ready=self._on_ready, resubmit=self._lost_before_start
+                )
+                self._servers[address] = server
+            self._models[name] = ModelAddress(place, server)
+            self._drain(name)
+            return
+        channel = FrameChannel(
+            address, on_ready=lambda: self._drain(name), resubmit=self._lost_before_start
+        )
+        self._models[name] = ModelAddress(place, channel)
+        channel.start()
+
+    def lost(self, name: str) -> None:
+        """A model is not loaded any more."""
+        model = self._models.pop(name, None)
+        if model is None:
+            return
+        if isinstance(model.channel, FrameChannel):
+            model.channel.close()
+            self._retired.append(model.channel)
+        elif all(other.channel is not model.channel for other in self._models.values()):
+            self._servers.pop(model.address, None)
+            self._retired.append(model.channel)
+        if name in self._waiting:
+            self._ask(name)  # it ended before they were sent
+
+    def refused(self, name: str, error: Mapping[str, Any]) -> None:
+        """A model cannot be loaded."""
+        is_missing = error["kind"] == "missing"
+        for invocation in self._waiting.pop(name, ()):
+            invocation.on_failure(ModelNotLoaded(error["message"], is_missing=is_missing))
+
+    def ask_again(self) -> None:
+        """Control is back: what it was asked before, it may have forgotten."""
+        for name in self._waiting:
+            if name not in self._models:
+                self._ask(name)
+
+    def is_busy(self, name: str) -> bool:
+        """Whether a model has an open call."""
+        model = self._models.get(name)
+        return bool(self._waiting.get(name)) or (model is not None and self.open_calls(name) > 0)
+
+    def open_calls(self, name: str) -> int:
+        """Return how many calls of a model are open here."""
+        model = self._models.get(name)
+        if model is None:
+            return len(self._waiting.get(name, ()))
+        if isinstance(model.channel, FrameChannel):
+            return model.channel.outstanding
+        # All models of a server share its channel.
+        return model.channel.open_with(model.path)
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether a model takes calls at once."""
+        model = self._models.get(name)
+        return model is not None and model.channel.is_ready
+
+    def has(self, name: str) -> bool:
+        """Whether a model is loaded, or on its way."""
+        return name in self._models or name in self._waiting
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """How much the instance has to do: models that it has or gets, then open calls."""
+        return len(self._models.keys() | self._waiting.keys()), self.outstanding
+
+    def preload(self, name: str) -> None:
+        """Have a model loaded, though no call waits for it here."""
+        if not self.has(name):
+            self._waiting[name] = deque()
+            self._ask(name)
+
+    def usage(self) -> Iterable[tuple[str, str, float, int]]:
+        """Give and reset what was used since the last time."""
+        for name, model in self._models.items():
+            if model.calls:
+                yield self.instance_id, name, model.used_at, model.calls
+                model.calls = 0
+
+    def _ask(self, name: str) -> None:
+        # What was used when decides what has to go for it.
+        used = list(self.usage())
+        if used:
+            self._say({"type": "used", "models": used})
+        self._say({"type": "load", "instance": self.instance_id, "model": name})
+
+    # Channel ------------------------------------------------------------------------------
+
+    def submit(self, invocation: Invocation) -> None:
+        name = invocation.target_model
+        if name is None:  # the router refuses it, but for copies to a shadow variant
+            invocation.on_failure(ModelNotLoaded("the request names no model", is_missing=True))
+            return
+        model = self._models.get(name)
+        if model is None or not model.channel.is_ready:
+            self._wait(name, invocation)
+            return
+        self._send(model, invocation)
+
+    def _send(self, model: ModelAddress, invocation: Invocation) -> None:
+        channel = model.channel
+        if channel.outstanding > 4:
+            try:
+                admit(channel, invocation.deadline - time.monotonic(), self._max_queue)
+            except Overloaded as error:
+                invocation.on_failure(error)
+                return
+        model.used_at = time.monotonic()
+        model.calls += 1
+        if isinstance(channel, FrameChannel):
+            invocation.channel = channel
+            channel.submit(invocation)
+        else:
+            is_again = invocation in self._again
+            self._again.discard(invocation)
+            call = ServedCall(self, invocation, model.path, is_again=is_again)
+            invocation.channel = call
+            call.channel = channel
+            channel.submit(call)
+
+    def _wait(self, name: str, invocation: Invocation) -> None:
+        waiting = self._waiting.get(name)
+        if waiting is not None and len(waiting) >= self._max_queue:
+            invocation.on_failure(
+                Overloaded(f"{len(waiting)} requests wait for model {name}. Try again later.")
+            )
+            return
+        invocation.channel = self
+        if waiting is not None:
+            waiting.append(invocation)
+            return
+        self._waiting[name] = deque([invocation])
+        if name not in self._models:
+            self._ask(name)
+
+    def reload(self, name: str, invocation: Invocation, *, is_full: bool) -> None:
+        """Load a model that its server has dropped by itself, or has no memory for; call it again.
+
+        Args:
+            name: Of the model.
+            invocation: What the server did not take.
+            is_full: Whether another model has to go first.
+        """
+        self._again.add(invocation)
+        if name in self._models:
+            message = {"type": "lost", "instance": self.instance_id, "model": name}
+            self._say({**message, "is_full": is_full})
+            self.lost(name)
+        self._wait(name, invocation)
+
+    def _drain(self, name: str) -> None:
+        model = self._models.get(name)
+        if model is None:
+            return
+        for invocation in self._waiting.pop(name, ()):
+            self._send(model, invocation)
+
+    def _lost_before_start(self, invocation: Invocation, error: InvocationError) -> None:
+        if isinstance(invocation, ServedCall):
+            invocation = invocation.original
+        self._resubmit(invocation, error)
+
+    def send_body(self, invocation: Invocation, data: bytes, more: bool) -> bool:
+        raise AssertionError("the router streams no body to a model of a multi-model endpoint")
+
+    def cancel(self, invocation: Invocation) -> None:
+        for waiting in self._waiting.values():
+            if invocation in waiting:
+                waiting.remove(invocation)
+                return
+
+    def credit(self, invocation: Invocation, count: int) -> None:
+        """Nothing of a reply comes while an invocation waits."""
+
+    def expire(self, now: float) -> None:
+        for name, waiting in list(self._waiting.items()):
+            late = [invocation for invocation in waiting if invocation.deadline <= now]
+            for invocation in late:
+                waiting.remove(invocation)
+                invocation.on_failure(ModelNotReady(f"Model {name} is still being loaded."))
+        for channel in self._all_channels():
+            channel.expire(now)
+        self._retired = [channel for channel in self._retired if channel.outstanding]
+        for name, model in self._models.items():
+            if not model.keep and model.calls and not self.is_busy(name):
+                model.calls = 0
+                self._say({"type": "used", "models": [(self.instance_id, name, model.used_at, 1)]})
+                self._say({"type": "idle", "instance": self.instance_id, "model": name})
+        self._count()
+
+    def close(self) -> None:
+        self.is_ready = False
+        for model in self._models.values():
+            model.channel.close()
+        error = WorkerLost("The instance of the model was stopped.")
+        waiting, self._waiting = self._waiting, {}
+        for invocations in waiting.values():
+            for invocation in invocations:
+                invocation.channel = None
+                self._resubmit(invocation, error)
+        self._count()
+
+    def _all_channels(self) -> list[Channel]:
+        frames = [m.channel for m in self._models.values() if isinstance(m.channel, FrameChannel)]
+        return [*frames, *self._servers.values(), *self._retired]
+
+
+class ServedCall(Invocation):
+    """A call of a model inside a user's own server: ``POST /models/<name>/invoke``.
+
+    Also the channel of the invocation that it stands for. A server that has dropped the model by
+    itself (404), or has no memory to run it (507), gets it loaded again and called once more.
+    """
+
+    __slots__ = ("_is_again", "_models", "original")
+
+    # Of the ``Channel`` that the original invocation sees.
+    outstanding = 1
+    is_ready = True
+    mean_handler_s = 0.0
+    progress_at = 0.0
+    concurrency = 0
+    life = 1
+
+    def __init__(
+        self, models: ModelsChannel, original: Invocation, path: str, *, is_again: bool
+    ) -> None:
+        meta = encode_meta({**decode_meta(original.meta), ":path": path})
+        super().__init__(original.endpoint, meta, original.body, original.deadline)
+        self.counters = original.counters
+        self.original = original
+        self._models = models
+        self._is_again = is_again
+
+    # Invocation ---------------------------------------------------------------------------
+
+    def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
+        name = self.original.target_model
+        if status in (404, 507) and not more and not self._is_again and name is not None:
+            self._models.reload(name, self.original, is_full=status == 507)
+            return
+        self.original.on_reply(status, meta, body, more)
+
+    def on_part(self, status: int, body: bytes, more: bool) -> None:
+        self.original.on_part(status, body, more)
+
+    def on_failure(self, error: InvocationError) -> None:
+        self.original.on_failure(error)
+
+    # Channel of the original --------------------------------------------------------------
+
+    def submit(self, invocation: Invocation) -> None:
+        raise AssertionError("it carries one invocation, from its beginning")
+
+    def send_body(self, invocation: Invocation, data: bytes, more: bool) -> bool:
+        raise AssertionError("the router streams no body to a model of a multi-model endpoint")
+
+    def cancel(self, invocation: Invocation) -> None:
+        if self.channel is not None:
+            self.channel.cancel(self)
+
+    def credit(self, invocation: Invocation, count: int) -> None:
+        if self.channel is not None:
+            self.channel.credit(self, count)
+
+    def expire(self, now: float) -> None:
+        """The server's channel minds the deadline."""
+
+    def close(self) -> None:
+        """Nothing to close: the server's channel stays."""
+
+
+def choose_holder(instances: Sequence[Instance], name: str) -> Instance | None:
+    """Choose the instance for a call of a model: one that has it, if there is any.
+
+    Among several that have it, the one with the fewest open calls of it; where none has, the one
+    with the fewest models. A model that is busy everywhere is loaded on one more instance; this
+    call does not wait for that.
+    """
+    usable = [(i, c) for i in instances for c in map(_models_channel, i.workers) if c is not None]
+    holders = [(i, c) for i, c in usable if c.is_loaded(name)]
+    if not holders:
+        on_the_way = [(i, c) for i, c in usable if c.has(name)]
+        chosen = min(on_the_way or usable, key=lambda pair: pair[1].load, default=None)
+        return None if chosen is None else chosen[0]
+    instance, channel = min(holders, key=lambda pair: pair[1].open_calls(name))
+    if channel.open_calls(name) >= COPY_FROM_OPEN and not any(
+        c.has(name) and not c.is_loaded(name) for _, c in usable
+    ):
+        others = [c for _, c in usable if not c.has(name)]
+        if others:
+            min(others, key=lambda other: other.load).preload(name)
+    return instance
+
+
+def _models_channel(worker: Worker) -> ModelsChannel | None:
+    channel = worker.channel
+    return channel if isinstance(channel, ModelsChannel) and channel.is_ready else None

@@ -1,0 +1,323 @@
+"""Multi-model endpoints with stock boto3."""
+
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from handlers import ECHO
+from multi_models import MultiModelEndpoint
+from server import Server, wait_for
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    settings = {
+        "CLARY_FLEET_MULTI_MODEL_MAX_MODELS": "4",
+        "CLARY_FLEET_MULTI_MODEL_MEMORY_MIB": "300",
+    }
+    with Server(tmp_path_factory.mktemp("models"), **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def many(server):
+    return MultiModelEndpoint(server, "many").create(
+        environment={"CLARY_PINNED_MODELS": "pinned.tar.gz"}
+    )
+
+
+def refused(endpoint, target, **more):
+    """Call a model that does not answer; return the error."""
+    with pytest.raises(ClientError) as caught:
+        endpoint.server.invoke(endpoint.name, b"{}", TargetModel=target, **more)
+    return caught.value.response
+
+
+def test_models_are_loaded_by_their_first_call_and_stay(many):
+    first, second = many.put_named("a.tar.gz"), many.put_named("folder/b.tar.gz", "b")
+    answer = many.invoke(first)
+    assert answer["model"] == "a"
+    assert many.invoke(second)["model"] == "b"
+    assert many.invoke(first) == answer  # the same process
+    row = many.models()[first]
+    assert row["loads"] == 1
+    assert row["memory_mib"] > 0
+    assert "a.tar.gz" in many.server.cli("describe", "many").stdout
+
+
+def test_each_model_has_code_of_its_own(many):
+    for name in ("x", "y"):
+        many.put(
+            f"own-{name}.tar.gz",
+            {
+                "code/inference.py": "import helper, json\n"
+                "def model_fn(d): return helper.NAME\n"
+                "def predict_fn(data, model): return model\n"
+                "def output_fn(result, accept): return json.dumps(result)\n",
+                "code/helper.py": f"NAME = {name!r}\n",
+            },
+        )
+    assert many.invoke("own-x.tar.gz") == "x"
+    assert many.invoke("own-y.tar.gz") == "y"
+    assert many.invoke("own-x.tar.gz") == "x"
+
+
+def test_concurrent_first_calls_load_once(many):
+    target = many.put_named("at-once.tar.gz")
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: many.invoke(target), range(8)))
+    assert len({answer["pid"] for answer in answers}) == 1
+    assert many.models()[target]["loads"] == 1
+    assert wait_for(lambda: many.models()[target]["calls"] == 8, timeout_s=5, what="the calls")
+
+
+def test_the_least_recently_used_model_goes_and_a_pinned_one_stays(many):
+    pinned = many.put_named("pinned.tar.gz")
+    targets = [many.put_named(f"lru-{n}.tar.gz") for n in range(4)]
+    for target in (pinned, *targets[:3]):
+        many.invoke(target)
+    assert many.loaded() == {pinned, *targets[:3]}
+    many.invoke(targets[0])  # now the second is the oldest
+    many.invoke(targets[3])
+    assert many.loaded() == {pinned, targets[0], targets[2], targets[3]}
+    assert many.models()[targets[1]]["evictions"] == 1
+    assert many.invoke(targets[1])["model"] == "lru-1"
+
+
+def test_a_model_with_an_open_call_is_not_unloaded(many):
+    slow = many.put(
+        "slow.tar.gz",
+        {
+            "code/inference.py": "import time\ndef model_fn(d): return None\n"
+            "def predict_fn(data, model):\n    time.sleep(data[0])\n    return data\n"
+        },
+    )
+    many.invoke(slow, b"[0]")
+    answers = []
+    call = threading.Thread(target=lambda: answers.append(many.invoke(slow, b"[1.5]")))
+    call.start()
+    try:
+        wait_for(lambda: many.models()[slow]["calls"] == 2, timeout_s=5, what="the call")
+        for n in range(5):
+            many.invoke(many.put_named(f"pushes-{n}.tar.gz"))
+            assert slow in many.loaded() or not call.is_alive()
+    finally:
+        call.join()
+    assert answers == [[1.5]]
+
+
+@pytest.mark.parametrize("target", ["../many/a.tar.gz", "/a.tar.gz", "folder//a", "./a", "folder/"])
+def test_a_target_that_leads_elsewhere_is_refused(many, target):
+    error = refused(many, target)["Error"]
+    assert error["Code"] == "ValidationError"
+    assert "TargetModel" in error["Message"]
+
+
+def test_a_target_is_needed_here_and_nowhere_else(many):
+    with pytest.raises(ClientError, match="TargetModel parameter is required") as caught:
+        many.server.invoke("many")
+    assert caught.value.response["Error"]["Code"] == "ValidationError"
+    many.server.deploy("single", {"code/inference.py": ECHO})
+    with pytest.raises(
+        ClientError, match="only allowed for endpoints with a multi-model"
+    ) as caught:
+        many.server.invoke("single", TargetModel="a.tar.gz")
+    assert caught.value.response["Error"]["Code"] == "ValidationError"
+
+
+def test_bad_models_say_why_and_leave_their_neighbours_alone(many):
+    good = many.put_named("good.tar.gz")
+    before = many.invoke(good)
+    missing = refused(many, "nobody.tar.gz")["Error"]
+    assert missing["Code"] == "ValidationError"
+    assert "nobody.tar.gz" in missing["Message"]
+    corrupt = refused(many, many.put("corrupt.tar.gz", b"\x1f\x8b no archive"))
+    assert corrupt["Error"]["Code"] == "ModelError"
+    assert "corrupt.tar.gz cannot be loaded" in corrupt["OriginalMessage"]
+    failing = refused(
+        many, many.put("failing.tar.gz", {"code/inference.py": "raise RuntimeError('no weights')"})
+    )
+    assert "RuntimeError: no weights" in failing["OriginalMessage"]
+    dying = refused(
+        many, many.put("dying.tar.gz", {"code/inference.py": "import os; os.kill(os.getpid(), 9)"})
+    )
+    assert "SIGKILL" in dying["OriginalMessage"]
+    large = refused(
+        many,
+        many.put(
+            "large.tar.gz",
+            {
+                "code/inference.py": "def model_fn(d): return bytearray(400 << 20)\n"
+                "def predict_fn(data, model): return 1\n"
+            },
+        ),
+    )
+    assert "does not fit into the 300 MiB" in large["OriginalMessage"]
+    # A mended model is loaded by the next call.
+    assert many.invoke(many.put_named("failing.tar.gz"))["model"] == "failing"
+    wait_for(
+        lambda: many.invoke(good)["model"] == before["model"], timeout_s=5, what="the good one"
+    )
+
+
+def test_a_loaded_model_outlives_its_object_and_keeps_its_content(many):
+    target = many.put_named("changes.tar.gz", "before")
+    assert many.invoke(target)["model"] == "before"
+    many.put_named(target, "after")
+    assert many.invoke(target)["model"] == "before"
+    many.server.s3.delete_object(Bucket="models", Key=f"many/{target}")
+    assert many.invoke(target)["model"] == "before"
+    for n in range(4):  # unloads it
+        many.invoke(many.put_named(f"others-{n}.tar.gz"))
+    assert refused(many, target)["Error"]["Code"] == "ValidationError"
+    many.put_named(target, "after")
+    assert many.invoke(target)["model"] == "after"
+
+
+def test_a_killed_model_is_loaded_again_by_the_next_call(many):
+    target = many.put_named("killed.tar.gz")
+    pid = many.invoke(target)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    # A call that comes before anybody has noticed is lost with its process, as anywhere else.
+    wait_for(lambda: target not in many.loaded(), timeout_s=5, what="the death to be noticed")
+    answer = many.invoke(target)
+    assert answer["model"] == "killed"
+    assert answer["pid"] != pid
+
+
+def test_warm_calls_need_no_control_and_cold_ones_wait_for_it(many):
+    warm, cold = many.put_named("warm.tar.gz"), many.put_named("cold.tar.gz")
+    before = many.invoke(warm)
+    (control,) = many.server.pids("clary-control")
+    os.kill(control, signal.SIGSTOP)
+    try:
+        for _ in range(20):
+            assert many.invoke(warm) == before
+    finally:
+        os.kill(control, signal.SIGKILL)
+    assert many.invoke(cold)["model"] == "cold"
+    assert many.invoke(warm) == before
+
+
+def test_models_are_loaded_anew_after_a_restart_of_the_server(tmp_path):
+    with Server(tmp_path) as server:
+        endpoint = MultiModelEndpoint(server, "again").create()
+        target = endpoint.put_named("a.tar.gz")
+        before = endpoint.invoke(target)
+        server.stop()
+        server.start()
+        after = endpoint.invoke(target)
+        assert after["model"] == "a"
+        assert after["pid"] != before["pid"]
+
+
+def test_without_a_cache_a_model_is_unloaded_after_its_call(server):
+    endpoint = MultiModelEndpoint(server, "uncached").create(
+        MultiModelConfig={"ModelCacheSetting": "Disabled"}
+    )
+    target = endpoint.put_named("a.tar.gz")
+    first = endpoint.invoke(target)
+    wait_for(lambda: not endpoint.loaded(), timeout_s=5, what="the model to be unloaded")
+    endpoint.put_named(target, "new")
+    second = endpoint.invoke(target)
+    assert (first["model"], second["model"]) == ("a", "new")
+
+
+def test_a_model_that_takes_long_to_load_is_ready_later(tmp_path):
+    with Server(tmp_path, CLARY_ROUTER_INVOCATION_TIMEOUT_S="1") as server:
+        endpoint = MultiModelEndpoint(server, "late").create()
+        target = endpoint.put(
+            "late.tar.gz",
+            {
+                "code/inference.py": "import time\n"
+                "def model_fn(d): time.sleep(2.5)\ndef predict_fn(data, model): return 7\n"
+            },
+        )
+        answer = refused(endpoint, target)
+        assert answer["Error"]["Code"] == "ModelNotReadyException"
+        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 429
+
+        def is_ready():
+            try:
+                return endpoint.invoke(target) == 7
+            except ClientError:
+                return False
+
+        wait_for(is_ready, timeout_s=10, what="the model to be ready")
+        assert endpoint.models()[target]["loads"] == 1
+
+
+def test_several_instances_share_the_models(tmp_path):
+    with Server(tmp_path) as server:
+        endpoint = MultiModelEndpoint(server, "wide").create(count=2)
+        targets = [endpoint.put_named(f"m{n}.tar.gz") for n in range(4)]
+        pids = {target: endpoint.invoke(target)["pid"] for target in targets}
+        assert all(endpoint.invoke(target)["pid"] == pids[target] for target in targets * 2)
+        assert len({row["instance"] for row in endpoint.models().values()}) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_thousand_models_with_zipf_traffic_behave_like_an_lru(tmp_path):
+    import random
+
+    held, calls = 50, 3000
+    with Server(tmp_path, CLARY_FLEET_MULTI_MODEL_MAX_MODELS=str(held)) as server:
+        endpoint = MultiModelEndpoint(server, "zipf").create()
+        for n in range(1000):
+            endpoint.put_named(f"m{n}.tar.gz")
+        choice = random.Random(7)
+        weights = [1 / (n + 1) for n in range(1000)]
+        trace = choice.choices(range(1000), weights, k=calls)
+        cache, hits = {}, 0
+        for n in trace:
+            hits += n in cache
+            cache.pop(n, None)
+            cache[n] = None
+            if len(cache) > held:
+                del cache[next(iter(cache))]
+        memory = []
+        for number, n in enumerate(trace):
+            assert endpoint.invoke(f"m{n}.tar.gz")["model"] == f"m{n}"
+            if number >= calls // 2 and number % 100 == 0:
+                memory.append(sum(row["memory_mib"] for row in endpoint.models().values()))
+        loads = sum(row["loads"] for row in endpoint.models().values())
+        assert abs((calls - loads) / calls - hits / calls) < 0.02
+        assert len(endpoint.loaded()) == held
+        assert max(memory) < 1.2 * min(memory)
+
+
+SERVER = Path(__file__).parent / "multi_model_server.py"
+
+
+def test_a_server_of_the_users_own_loads_and_unloads_by_the_multi_model_api(server):
+    endpoint = MultiModelEndpoint(server, "served")
+    endpoint.create(
+        image="clary/server:1",
+        environment={
+            "CLARY_COMMAND": f"python {SERVER}",
+            "MAX_LOADED": "2",
+        },
+    )
+    targets = [endpoint.put(f"m{n}.tar.gz", {"name.txt": f"m{n}"}) for n in range(4)]
+    for target in targets * 2:
+        answer = endpoint.invoke(target)
+        assert answer["model"] == target.partition(".")[0]
+        assert answer["multi_model"] == "true"
+        assert answer["target"] == target
+    assert len(endpoint.loaded()) == 2  # 507 for a third: the oldest goes
+    # The server forgets one by itself: 404, and it is loaded again.
+    assert endpoint.invoke(targets[3], b'{"forget": true}')["model"] == "m3"
+    assert endpoint.invoke(targets[3])["model"] == "m3"
+    # No memory for a call: another one goes, and the call is made again.
+    assert endpoint.invoke(targets[3], b'{"needs_room": true}')["model"] == "m3"
+    failing = refused(endpoint, endpoint.put("bad.tar.gz", {"bad": "1"}))
+    assert "answered 500 to POST /models" in failing["OriginalMessage"]
+    (control,) = server.pids("clary-control")
+    os.kill(control, signal.SIGKILL)
+    assert endpoint.invoke(targets[3])["model"] == "m3"
