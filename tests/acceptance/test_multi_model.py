@@ -266,7 +266,7 @@ def test_several_instances_share_the_models(tmp_path):
 def test_a_thousand_models_with_zipf_traffic_behave_like_an_lru(tmp_path):
     import random
 
-    held, calls = 50, 3000
+    held, calls = 50, 1500
     with Server(tmp_path, CLARY_FLEET_MULTI_MODEL_MAX_MODELS=str(held)) as server:
         endpoint = MultiModelEndpoint(server, "zipf").create()
         for n in range(1000):

@@ -54,6 +54,8 @@ class RuntimeApi:
         self._stream_timeout_s = settings.router.stream_timeout_s
         self._guard = guard
         self._targets: dict[bytes, tuple[str, Operation]] = {}
+        self._model_metas: dict[tuple[bytes | None, bytes | None, bytes], bytes] = {}
+        """Meta blocks by content type, accept and target model."""
 
     def handle(self, connection: HttpConnection, request: Request) -> None:
         """Take a whole invocation."""
@@ -174,10 +176,22 @@ class RuntimeApi:
 
     def _meta(self, headers: dict[bytes, bytes], operation: Operation) -> bytes:
         """Return the meta block for the headers that reach the container."""
+        accept = headers.get(operation.accept)
+        model = headers.get(TARGET_MODEL) if operation is INVOKE else None
+        if model is not None and len(headers.keys() & operation.extensions) == 1:
+            # All that is special about a call of a multi-model endpoint, usually.
+            key = (headers.get(b"content-type"), accept, model)
+            known = self._model_metas.get(key)
+            if known is None:
+                known = self.replies.metas.encode(operation.container_headers(headers))
+                if len(self._model_metas) >= MAX_REMEMBERED:
+                    self._model_metas.clear()
+                self._model_metas[key] = known
+            return known
         forwarded = operation.container_headers(headers)
         meta = self.replies.metas.encode(forwarded)
         if all(not name.startswith("x-") for name, _ in forwarded):
             if len(operation.metas) >= MAX_REMEMBERED:
                 operation.metas.clear()
-            operation.metas[headers.get(b"content-type"), headers.get(operation.accept)] = meta
+            operation.metas[headers.get(b"content-type"), accept] = meta
         return meta
