@@ -49,7 +49,7 @@ class ModelWatch(Watch):
         self._wanted: Dict[str, Dict[str, Any]] = {}
         """Models that wait for a spare, oldest first."""
         self._unloading: List[Key] = []
-        self._failures: Dict[str, str] = {}
+        self._load_failures: Dict[str, str] = {}
         self._memory_kib: Dict[Key, int] = {}
         self._next_index = max(index for _, index in self.workers) + 1
 
@@ -59,14 +59,14 @@ class ModelWatch(Watch):
         """Begin to load a model, unless it is here or on its way; ``tick`` says what to do."""
         if name in self._wanted or self._key_of(name) is not None:
             return
-        self._failures.pop(name, None)
+        self._load_failures.pop(name, None)
         self._wanted[name] = model
         if self._spare() is None:
             self._start_spare(now)
 
     def unload(self, name: str, now: float) -> List[Action]:
         """End a model's process; what it has accepted is answered first."""
-        self._failures.pop(name, None)
+        self._load_failures.pop(name, None)
         self._wanted.pop(name, None)
         key = self._key_of(name)
         if key is None:
@@ -123,7 +123,7 @@ class ModelWatch(Watch):
             return self._leave_when_empty()
         text = worker.killed_because or ending.text
         if worker.state == STARTING and not was_unloaded:
-            self._failures[name] = f"{text}\n{ending.log_tail}".strip()
+            self._load_failures[name] = f"{text}\n{ending.log_tail}".strip()
         self._start_spare(now)
         what = "" if worker.state == READY else " while loading"
         return [Note(f"the process of model {name} ended{what}: {text}")]
@@ -190,7 +190,7 @@ class ModelWatch(Watch):
             *(self._model_status(key, name) for key, name in self._model_names.items()),
             *(
                 {"name": name, "state": FAILED, "reason": reason}
-                for name, reason in self._failures.items()
+                for name, reason in self._load_failures.items()
             ),
         ]
         return status
