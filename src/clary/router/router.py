@@ -433,6 +433,8 @@ class Router:
                 )
             if not parked:
                 self._parked.pop(name, None)
+            elif (endpoint := self._endpoints.get(name)) and endpoint.is_usable:
+                self._drain(name)  # whatever wake-up was missed
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
 

@@ -149,3 +149,10 @@ class Endpoint:
     def all_variants(self) -> tuple[Variant, ...]:
         """Production variants, then the shadow variant: all that have workers."""
         return self.variants if self.shadow is None else (*self.variants, self.shadow)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether any instance of a production variant can take an invocation."""
+        return any(
+            instance.is_usable for variant in self.variants for instance in variant.instances
+        )
