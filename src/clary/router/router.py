@@ -225,6 +225,10 @@ class Router:
             self._park(invocation)
             return
         worker = endpoint.single
+        if worker is None and endpoint.alternatives:
+            worker = choose_worker(
+                endpoint.alternatives, self._settings.pack_below_s, time.monotonic()
+            )
         if (
             worker is not None
             and worker.channel.is_ready

@@ -104,7 +104,7 @@ class Variant:
 class Endpoint:
     """One endpoint that takes invocations."""
 
-    __slots__ = ("is_multi_model", "name", "route", "shadow", "single", "variants")
+    __slots__ = ("alternatives", "is_multi_model", "name", "route", "shadow", "single", "variants")
 
     def __init__(
         self,
@@ -129,12 +129,16 @@ class Endpoint:
         self.single: Worker | None = None
         """The only worker of the only instance of the only variant, which has a weight: the common
         case on a laptop."""
+        self.alternatives: tuple[Worker, ...] = ()
+        """The workers of that only instance, also where it has several."""
         if self.is_multi_model:
             return
         if only is not None and len(only.instances) == 1:
             instance = only.instances[0]
-            if len(instance.workers) == 1 and not isinstance(instance, PipelineInstance):
-                self.single = instance.workers[0]
+            if not isinstance(instance, PipelineInstance):
+                if len(instance.workers) == 1:
+                    self.single = instance.workers[0]
+                self.alternatives = instance.workers
 
     @property
     def has_instances(self) -> bool:

@@ -191,6 +191,8 @@ def test_slow_calls_of_an_async_handler_run_side_by_side(make_gateway, make_work
 def test_instances_share_the_load(make_gateway, make_worker):
     gateway = make_gateway()
     gateway.route("echo", make_worker().address, make_worker().address)
+    (variant,) = gateway.router._endpoints["echo"].variants
+    wait_for(lambda: all(i.is_usable for i in variant.instances), "both to be connected to")
     started = time.monotonic()
     waits = [in_background(lambda: invoke(gateway, "echo", b"1", SLEEP)) for _ in range(2)]
     assert all(wait()[0] == 200 for wait in waits)
