@@ -1,46 +1,8 @@
-"""The tables of the state database, as they are after the last migration.
-
-A fresh database is made from here in one go; an older one walks through ``migrations/``. A test
-compares the two, so a change here needs a migration, and ``VERSION`` its number.
-"""
-
-from datetime import UTC, datetime, timedelta
-from typing import Any
+"""Models, endpoint configurations, endpoints, their instances; tags of all of them."""
 
 import sqlalchemy as sa
 
-VERSION = "0002"
-"""Revision of the last migration."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-class Timestamp(sa.types.TypeDecorator[datetime]):
-    """An aware UTC time, stored as microseconds since 1970.
-
-    An integer sorts and compares alike in every database, and loses nothing: keyset paging depends
-    on both.
-    """
-
-    impl = sa.BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, _dialect: sa.Dialect) -> int | None:
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
-
-    def process_result_value(self, value: Any | None, _dialect: sa.Dialect) -> datetime | None:
-        return None if value is None else _EPOCH + value * _MICROSECOND
-
-
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from clary.store.schema.base import Timestamp, metadata
 
 models = sa.Table(
     "models",

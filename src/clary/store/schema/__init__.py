@@ -1,0 +1,30 @@
+"""The tables of the state database, as they are after the last migration.
+
+A fresh database is made from here in one go; an older one walks through ``migrations/``. A test
+compares the two, so a change here needs a migration, and ``VERSION`` its number.
+"""
+
+from clary.store.schema.base import Timestamp, metadata
+from clary.store.schema.endpoints import (
+    endpoint_configs,
+    endpoint_variants,
+    endpoints,
+    instances,
+    models,
+    tags,
+)
+
+VERSION = "0002"
+"""Revision of the last migration."""
+
+__all__ = [
+    "VERSION",
+    "Timestamp",
+    "endpoint_configs",
+    "endpoint_variants",
+    "endpoints",
+    "instances",
+    "metadata",
+    "models",
+    "tags",
+]
