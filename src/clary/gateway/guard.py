@@ -31,11 +31,12 @@ class Guard:
         self._host_names = HostNames(allowed_hosts)
         self._known_hosts: set[bytes] = set()
         self._keys: Mapping[str, AccessKey] = {}
-        self._now = datetime.now(UTC)
+        self.tick()
 
     def tick(self) -> None:
         """Take the time anew. Called each second: signatures may be minutes off."""
         self._now = datetime.now(UTC)
+        self._now_s = self._now.timestamp()
 
     def use_keys(self, keys: Mapping[str, AccessKey]) -> None:
         """Replace the access keys."""
@@ -95,26 +96,23 @@ class Guard:
             AccessDenied: There is no signature, or it is not valid now.
         """
         headers = request.headers
-        scope = sigv4.scope_of(headers, request.query)
-        if scope is not None and scope.service != service:
-            raise AccessDenied(
-                f"Credential should be scoped to correct service: '{service}'.",
-                "InvalidSignatureException",
-            )
         signed = sigv4.SignedRequest(
             request.method, request.path, request.query, headers, payload_hash
         )
-        if headers.get(b"authorization", b"").startswith(ALGORITHM):
-            return sigv4.verify(signed, self._keys, self._now)
-        now = self._now
+        authorization = headers.get(b"authorization")
+        if authorization is not None and authorization.startswith(ALGORITHM):
+            return sigv4.verify_header(signed, authorization, self._keys, self._now_s, service)
+        scope = sigv4.scope_of(headers, request.query)
+        if scope is not None and scope.service != service:
+            raise sigv4.wrong_service(service)
         if sigv2.is_signed(signed):
             host = headers.get(b"host", b"").decode("latin-1")
             bucket = (self._host_names.find_bucket(host) or "").encode("latin-1")
-            return sigv2.verify(signed, self._keys, now, bucket_of_host=bucket)
+            return sigv2.verify(signed, self._keys, self._now, bucket_of_host=bucket)
         if scope is None and not sigv4.is_signed(signed):
             text = "Access Denied" if service == "s3" else "Missing Authentication Token"
             raise refuse(Refusal.NO_SIGNATURE, service, text)
-        return sigv4.verify(signed, self._keys, now)
+        return sigv4.verify(signed, self._keys, self._now)
 
 
 def _has_port(authority: str) -> bool:

@@ -132,6 +132,7 @@ class HttpConnection(asyncio.Protocol):
         "_in_body",
         "_is_chunked_reply",
         "_is_full",
+        "_max_headers",
         "_parser",
         "_parts",
         "_queue",
@@ -150,6 +151,7 @@ class HttpConnection(asyncio.Protocol):
     ) -> None:
         self._front = front
         self._settings = settings
+        self._max_headers = settings.max_headers
         self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
@@ -391,18 +393,23 @@ class HttpConnection(asyncio.Protocol):
         headers = self._headers
         name = name.lower()
         if name in headers:
-            if name == b"host":
-                self._refuse(400, "The request has two Host headers.")
-                raise Refused
-            value = headers[name] + b"," + value
+            value = self._joined(name, value)
         headers[name] = value
-        if len(value) > self._settings.max_header_bytes:
-            limit = self._settings.max_header_bytes
+        if len(headers) > self._max_headers:  # trailers count, too
+            self._refuse(431, f"The request has more than {self._max_headers} headers.")
+            raise Refused
+
+    def _joined(self, name: bytes, value: bytes) -> bytes:
+        """Return the value of a header that came again."""
+        if name == b"host":
+            self._refuse(400, "The request has two Host headers.")
+            raise Refused
+        value = self._headers[name] + b"," + value
+        limit = self._settings.max_header_bytes
+        if len(value) > limit:
             self._refuse(431, f"The request's headers are longer than {limit} bytes.")
             raise Refused
-        if len(headers) > self._settings.max_headers:
-            self._refuse(431, f"The request has more than {self._settings.max_headers} headers.")
-            raise Refused
+        return value
 
     def on_headers_complete(self) -> None:
         if self._parser.should_upgrade():

@@ -33,6 +33,9 @@ class Credential(NamedTuple):
     signed_headers: bytes
     """As sent: ``host;x-amz-date``."""
     header_names: tuple[bytes, ...]
+    template: bytes
+    """The end of the canonical request, with ``%b`` for each header's value and for the hash of
+    the body."""
 
 
 def scope_of(headers: Mapping[bytes, bytes], query: bytes) -> Scope | None:
@@ -75,7 +78,9 @@ def parse_credential(text: bytes, signed_headers: bytes) -> Credential | None:
     if scope is None or not signed_headers:
         return None
     names = tuple(signed_headers.lower().split(b";"))
-    return Credential(scope, text.partition(b"/")[2], signed_headers, names)
+    lines = b"".join(name.replace(b"%", b"%%") + b":%b\n" for name in names)
+    template = b"%b\n%b\n%%b" % (lines, signed_headers.replace(b"%", b"%%"))
+    return Credential(scope, text.partition(b"/")[2], signed_headers, names, template)
 
 
 def _parse_scope(text: bytes) -> Scope | None:

@@ -2,7 +2,8 @@
 
 The gateway calls ``verify`` on the hot path, so it takes and compares bytes, and remembers what
 recurs: derived keys (one a day and service), and the part of the ``Authorization`` header that a
-client repeats with every request (``scope.py``).
+client repeats with every request (``scope.py``). A request is first taken as it was sent, which is
+what SDKs sign; only if that does not fit, the other canonical forms are tried.
 
 The rules are AWS's "Signature Version 4 signing process" and, for S3, "Authenticating Requests".
 """
@@ -31,7 +32,16 @@ from clary.signing.scope import (
     scope_of,
 )
 
-__all__ = ["Scope", "SignedRequest", "derive_key", "is_signed", "scope_of", "signature", "verify"]
+__all__ = [
+    "Scope",
+    "SignedRequest",
+    "derive_key",
+    "is_signed",
+    "scope_of",
+    "signature",
+    "verify",
+    "verify_header",
+]
 
 UNSIGNED_PAYLOAD = b"UNSIGNED-PAYLOAD"
 MAX_SKEW_S = 15 * 60
@@ -81,7 +91,7 @@ def verify(request: SignedRequest, keys: Mapping[str, AccessKey], now: datetime)
     """
     authorization = request.headers.get(b"authorization")
     if authorization is not None and authorization.startswith(ALGORITHM):
-        return _verify_header(request, authorization, keys, now)
+        return verify_header(request, authorization, keys, now.timestamp())
     if b"X-Amz-Signature=" in request.query or b"X-Amz-Credential=" in request.query:
         return _verify_query(request, keys, now)
     raise AccessDenied("Request is missing Authentication Token", "MissingAuthenticationToken")
@@ -90,6 +100,30 @@ def verify(request: SignedRequest, keys: Mapping[str, AccessKey], now: datetime)
 def derive_key(secret: str, date: str, region: str, service: str) -> bytes:
     """Return the signing key of one day, region and service."""
     return _derive_key(secret, f"{date}/{region}/{service}/aws4_request".encode())
+
+
+class SigningKey:
+    """HMAC-SHA256 with one key, from the two hash states with which each signature begins."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def sign(self, text: bytes) -> bytes:
+        """Return the hex signature of a text."""
+        inner = self._inner.copy()
+        inner.update(text)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.hexdigest().encode()
+
+
+@lru_cache(maxsize=_CACHED)
+def _signing_key(secret: str, scope: bytes) -> SigningKey:
+    return SigningKey(_derive_key(secret, scope))
 
 
 @lru_cache(maxsize=_CACHED)
@@ -114,9 +148,25 @@ def signature(signing_key: bytes, moment: bytes, scope: bytes, request: bytes) -
     return hmac.digest(signing_key, text, "sha256").hex().encode()
 
 
-def _verify_header(
-    request: SignedRequest, authorization: bytes, keys: Mapping[str, AccessKey], now: datetime
+def verify_header(
+    request: SignedRequest,
+    authorization: bytes,
+    keys: Mapping[str, AccessKey],
+    now: float,
+    service: str = "",
 ) -> AccessKey:
+    """Check a request that is signed in its ``Authorization`` header; ``verify`` for these alone.
+
+    Args:
+        request: The request as it came.
+        authorization: That header; begins with ``ALGORITHM``.
+        keys: Known keys by id.
+        now: Seconds since 1970.
+        service: Whom the signature has to be for; empty: whomever it names.
+
+    Raises:
+        AccessDenied: As ``verify``.
+    """
     prefix, _, given = authorization.rpartition(b"Signature=")
     credential = parse_authorization(prefix)
     headers = request.headers
@@ -128,6 +178,8 @@ def _verify_header(
             "Authorization header requires 'Credential', 'SignedHeaders' and 'Signature' "
             "parameters, and a credential of key id, date, region, service and aws4_request.",
         )
+    if service and credential.scope.service != service:
+        raise wrong_service(service)
     service = credential.scope.service
     key = keys.get(credential.scope.access_key_id)
     if key is None:
@@ -142,13 +194,21 @@ def _verify_header(
         )
     if moment[:8] != credential.scope_bytes[:8]:
         raise _wrong_scope_date(credential, moment)
-    skew = now.timestamp() - sent_at
+    skew = now - sent_at
     if not -MAX_SKEW_S <= skew <= MAX_SKEW_S:
-        raise _skewed(service, moment, skew, now)
+        raise _skewed(service, moment, skew, datetime.fromtimestamp(now, UTC))
     _check_signed_headers(credential, headers)
     payload = _payload_of_header_request(request, service)
     _compare(request, credential, key, moment, payload, given.strip())
     return key
+
+
+def wrong_service(service: str) -> AccessDenied:
+    """Return the refusal of a signature that is for somebody else."""
+    return AccessDenied(
+        f"Credential should be scoped to correct service: '{service}'.",
+        "InvalidSignatureException",
+    )
 
 
 def _verify_query(
@@ -217,17 +277,25 @@ def _compare(
 ) -> None:
     """Raise AccessDenied unless the signature fits one canonical form of the request."""
     headers = request.headers
-    lines = [name + b":" + _folded(headers.get(name, b"")) for name in credential.header_names]
-    rest = b"%s\n\n%s\n%s" % (b"\n".join(lines), credential.signed_headers, payload)
-    signing_key = _derive_key(key.secret, credential.scope_bytes)
-    service = credential.scope.service
-    for path in canonical.paths(request.path, s3=service == "s3"):
+    values = [headers.get(name, b"") for name in credential.header_names]
+    signing_key = _signing_key(key.secret, credential.scope_bytes)
+    scope = b"AWS4-HMAC-SHA256\n%b\n%b\n" % (moment, credential.scope_bytes)
+
+    def is_form(path: bytes, query: bytes, rest: bytes) -> bool:
+        text = b"%b\n%b\n%b\n%b" % (request.method, path, query, rest)
+        digest = hashlib.sha256(text).hexdigest().encode()
+        return hmac.compare_digest(signing_key.sign(scope + digest), given)
+
+    is_s3 = credential.scope.service == "s3"
+    paths = canonical.paths(request.path, s3=is_s3)
+    if not request.query and is_form(paths[0], b"", credential.template % (*values, payload)):
+        return
+    rest = credential.template % (*map(_folded, values), payload)
+    for path in paths:
         for query in canonical.queries(request.query, without=without):
-            text = b"%s\n%s\n%s\n%s" % (request.method, path, query, rest)
-            expected = signature(signing_key, moment, credential.scope_bytes, text)
-            if hmac.compare_digest(expected, given):
+            if is_form(path, query, rest):
                 return
-    raise refuse_mismatch(service)
+    raise refuse_mismatch(credential.scope.service)
 
 
 def _folded(value: bytes) -> bytes:
