@@ -174,7 +174,9 @@ class Gateway:
 
     async def _start(self):
         self.router = Router(self.settings.router, self.registry)
-        self.front = FrontDoor(self.settings, self.router, self.guard, {}, life="test")
+        self.front = FrontDoor(
+            self.settings, self.router, self.guard, {}, life="test", on_demand={}
+        )
         self.router.start()
         self.front.start()
         self.router.apply_snapshot([])

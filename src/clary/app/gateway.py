@@ -6,6 +6,7 @@ import socket
 import sys
 
 from clary.app.role import Context, run_role
+from clary.app.server import ON_DEMAND
 from clary.gateway.forwarding import Service
 from clary.gateway.front import FrontDoor
 from clary.gateway.guard import Guard
@@ -24,7 +25,14 @@ async def run_gateway(context: Context) -> None:
     guard = Guard(auth_is_on=settings.auth_is_on, allowed_hosts=settings.server.allowed_hosts)
     names = ["control"] if settings.storage.s3_endpoint_url else ["control", "objects"]
     services = {name: Service(name, str(context.run_dir / f"{name}.sock")) for name in names}
-    front = FrontDoor(settings, router, guard, services, life=context.life)
+    front = FrontDoor(
+        settings,
+        router,
+        guard,
+        services,
+        life=context.life,
+        on_demand={name: context.run_dir / f"{name}.pid" for name in ON_DEMAND},
+    )
 
     def on_table() -> None:
         front.is_ready = True

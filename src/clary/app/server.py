@@ -16,6 +16,10 @@ from clary.supervisor import Plan, Role
 
 CORES_PER_GATEWAY = 4
 
+ON_DEMAND = ("jobs",)
+"""Roles that are started when somebody first connects to ``R/<role>.sock``: each is a module of
+this package."""
+
 
 def start_server(settings: Settings) -> NoReturn:
     """Become the supervisor of a server with these settings.
@@ -64,6 +68,7 @@ def make_plan(settings: Settings) -> Plan:
     if not settings.storage.s3_endpoint_url:
         roles.append(_role("objects", run))
     roles += [_role("gateway", run, index) for index in range(gateways)]
+    roles += [_on_demand(kind, run) for kind in ON_DEMAND]
     return Plan(
         data_dir=str(settings.data_dir),
         run_dir=str(run),
@@ -83,7 +88,14 @@ def _role(kind: str, run: Path, index: int | None = None) -> Role:
     argv = [sys.executable, "-m", f"clary.app.{kind}", f"clary-{kind}", str(run)]
     if index is not None:
         argv.append(str(index))
-    return Role(name=name, argv=argv, gets_socket=kind == "gateway")
+    return Role(name=name, argv=argv, gets_port=kind == "gateway")
+
+
+def _on_demand(kind: str, run: Path) -> Role:
+    argv = [sys.executable, "-m", f"clary.app.{kind}", "clary-jobs", str(run)]
+    if kind != "jobs":
+        argv.append(kind)  # one word for all of them: few names to know in a list of processes
+    return Role(name=kind, argv=argv, socket=str(run / f"{kind}.sock"))
 
 
 def _write(path: Path, text: str) -> None:

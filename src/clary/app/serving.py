@@ -1,6 +1,7 @@
 """Serves an ASGI application on a Unix socket, for requests that the gateway forwards."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from clary.supervisor.sockets import open_unix
+
 KEEP_ALIVE_S = 3600
 """Longer than the gateway keeps an idle connection, so that it is the gateway that closes."""
 
@@ -16,11 +19,17 @@ STOP_S = 5
 
 
 async def serve_unix(app: ASGIApp, path: Path) -> None:
+    """Serve on a socket of this process's own, as ``serve_listener`` does."""
+    await serve_listener(app, open_unix(str(path)))
+
+
+async def serve_inherited(app: ASGIApp) -> None:
+    """Serve on the socket that the supervisor owns, as ``serve_listener`` does."""
+    await serve_listener(app, socket.socket(fileno=int(os.environ["CLARY_LISTEN_FD"])))
+
+
+async def serve_listener(app: ASGIApp, listener: socket.socket) -> None:
     """Serve until cancelled; then let requests in work end for a short while."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    path.chmod(0o600)
     config = uvicorn.Config(
         app,
         http="httptools",

@@ -9,6 +9,8 @@ import asyncio
 import hashlib
 import json
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
 from clary import __version__
 from clary.errors import AccessDenied
@@ -37,6 +39,7 @@ class FrontDoor:
         services: dict[str, Service],
         *,
         life: str,
+        on_demand: Mapping[str, Path],
     ) -> None:
         """Wire it up.
 
@@ -46,6 +49,8 @@ class FrontDoor:
             guard: Checks requests.
             services: Where to forward to: ``control``, and ``objects`` where there is one.
             life: Name of this run of the server.
+            on_demand: Processes that are started when they are first needed, by name, with the
+                file that is there once that has happened.
         """
         self.connections: set[HttpConnection] = set()
         self.is_ready = False
@@ -57,6 +62,7 @@ class FrontDoor:
         self._forwarder = Forwarder(settings, guard, services, self._clockwork)
         self._services = services
         self._life = life
+        self._on_demand = on_demand
         self._sweeper: asyncio.TimerHandle | None = None
 
     def connect(self) -> HttpConnection:
@@ -173,7 +179,13 @@ class FrontDoor:
             "version": __version__,
             "life": self._life,
             "authentication": "on" if self._guard.auth_is_on else "open",
-            "services": {name: service.state for name, service in self._services.items()},
+            "services": {
+                **{name: service.state for name, service in self._services.items()},
+                **{
+                    name: "started" if file.exists() else "not started"
+                    for name, file in self._on_demand.items()
+                },
+            },
         }
         connection.respond(
             render(

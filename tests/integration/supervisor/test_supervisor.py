@@ -145,7 +145,7 @@ def test_the_listening_socket_survives_the_role_that_serves_it(start):
         "    connection.sendall(str(os.getpid()).encode())\n"
         "    connection.close()\n"
     )
-    running = start(role("gateway-0", code, gets_socket=True))
+    running = start(role("gateway-0", code, gets_port=True))
     port = int(running.facts()["url"].rpartition(":")[2])
 
     def ask():
@@ -237,3 +237,96 @@ def test_a_taken_port_is_said_so(start, tmp_path):
         _, printed = running.process.communicate(timeout=20)
     assert running.process.returncode == 1
     assert f"port {port} is taken" in printed
+
+
+SERVER_ON_DEMAND = (
+    "import os, socket, sys\n"
+    "listener = socket.socket(fileno=int(os.environ['CLARY_LISTEN_FD']))\n"
+    "listener.setblocking(True)\n"
+    "while True:\n"
+    "    connection, _ = listener.accept()\n"
+    "    connection.sendall(str(os.getpid()).encode())\n"
+    "    connection.close()\n"
+)
+
+
+def connect(path):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(10)
+    connection.connect(str(path))
+    return connection
+
+
+def test_a_role_on_demand_starts_with_its_first_connection_which_waits_for_it(start, tmp_path):
+    path = tmp_path / "jobs.sock"
+    running = start(role("jobs", SERVER_ON_DEMAND, socket=str(path)), role("other", SLEEPER))
+    running.facts()
+    wait_for((tmp_path / "other.log").exists, "the other role")
+    assert not (tmp_path / "jobs.log").exists()
+    assert not (tmp_path / "jobs.pid").exists()
+    with connect(path) as first, connect(path) as second:
+        pid = int(first.recv(64))
+        assert int(second.recv(64)) == pid
+    assert (tmp_path / "jobs.pid").read_text() == str(pid)
+
+
+def test_a_role_on_demand_that_dies_is_started_again_without_being_asked(start, tmp_path):
+    path = tmp_path / "jobs.sock"
+    running = start(role("jobs", SERVER_ON_DEMAND, socket=str(path)))
+    running.facts()
+    with connect(path) as connection:
+        pid = int(connection.recv(64))
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: (tmp_path / "jobs.pid").read_text() not in ("", str(pid)), "the next one")
+    with connect(path) as connection:
+        assert int(connection.recv(64)) != pid
+
+
+def test_a_role_on_demand_that_cannot_be_configured_leaves_the_server_alone(start, tmp_path):
+    path = tmp_path / "jobs.sock"
+    code = (
+        f"open({str(tmp_path / 'starts')!r}, 'a').write('x')\n"
+        f"raise SystemExit({EXIT_CONFIGURATION})"
+    )
+    running = start(role("jobs", code, socket=str(path)), role("other", SLEEPER))
+    running.facts()
+    with connect(path):
+        starts = tmp_path / "starts"
+        wait_for(lambda: starts.exists() and len(starts.read_text()) > 1, "two starts")
+    assert running.process.poll() is None
+
+
+def test_roles_on_demand_are_stopped_before_those_that_they_need(start, tmp_path):
+    path = tmp_path / "jobs.sock"
+    order = tmp_path / "order"
+    says_goodbye = (
+        "import signal, sys, time\n"
+        "def leave(*_):\n"
+        "    time.sleep({pause})\n"
+        f"    open({str(order)!r}, 'a').write('{{name}} ')\n"
+        "    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, leave)\n"
+        f"open({str(order)!r} + '.{{name}}', 'w').close()\n"
+    )
+    running = start(
+        role("control", says_goodbye.format(name="control", pause=0) + SLEEPER),
+        role("jobs", says_goodbye.format(name="jobs", pause=0.2) + SLEEPER, socket=str(path)),
+        role("gateway-0", says_goodbye.format(name="gateway", pause=0.2) + SLEEPER, gets_port=True),
+    )
+    running.facts()
+    with connect(path):
+        for name in ("control", "jobs", "gateway"):
+            wait_for(Path(f"{order}.{name}").exists, name)
+    running.process.terminate()
+    assert running.process.wait(timeout=20) == 0
+    assert order.read_text().split() == ["gateway", "jobs", "control"]
+    assert not (tmp_path / "jobs.pid").exists()
+
+
+def test_a_server_stops_with_a_role_that_nobody_has_needed(start, tmp_path):
+    path = tmp_path / "jobs.sock"
+    running = start(role("jobs", SERVER_ON_DEMAND, socket=str(path)))
+    running.facts()
+    running.process.terminate()
+    assert running.process.wait(timeout=20) == 0
+    assert not (tmp_path / "jobs.log").exists()
