@@ -28,7 +28,7 @@ Standard library only, Python 3.9: workers import this in the model's interprete
 
 import json
 import struct
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, cast
 
 PROTOCOL_VERSION = 1
 
@@ -77,6 +77,10 @@ REPLY_WINDOW = 1024 * 1024
 """Bytes of one reply that a worker may send before it has been given CREDIT."""
 
 
+MIN_PIECE = 16 * 1024
+"""Bodies of BODY and PART frames from this length on are handed on without being copied."""
+
+
 class ProtocolError(Exception):
     """The peer sent something that is no frame. The connection is of no more use."""
 
@@ -91,6 +95,7 @@ class Frame(NamedTuple):
     number: int
     meta: bytes
     body: bytes
+    """Of BODY and PART possibly a view of bytes: it can be joined, measured and written."""
 
 
 def encode_frame(
@@ -108,12 +113,21 @@ def encode_frame(
 
 
 class FrameDecoder:
-    """Cuts a byte stream into frames."""
+    """Cuts a byte stream into frames.
 
-    __slots__ = ("_rest",)
+    What a BODY or PART frame carries is only a piece of a body, so a long one that arrives in
+    several reads is handed on as several frames, all but the last with ``MORE``, and its bodies are
+    views of what was read: megabytes are not copied here.
+    """
+
+    __slots__ = ("_left", "_open", "_rest")
 
     def __init__(self) -> None:
         self._rest = b""
+        self._left = 0
+        """Bytes that the long frame which was begun still lacks."""
+        self._open = Frame(0, 0, 0, 0, 0, b"", b"")
+        """That frame's head."""
 
     def feed(self, data: bytes) -> List[Frame]:
         """Take bytes as they came; return the frames that are now whole, in order.
@@ -122,31 +136,59 @@ class FrameDecoder:
             ProtocolError: A length is over the limits above.
         """
         frames: List[Frame] = []
-        rest = self._rest
-        if rest:
+        position = 0
+        if self._left:
+            position = self._go_on(data, 0, frames)
+        elif self._rest:
             # Complete the one frame that was cut, and copy no more than it.
+            rest = self._rest
             if len(rest) < 20:
-                rest += data[: 20 - len(rest)]
-                data = data[len(rest) - len(self._rest) :]
+                position = 20 - len(rest)
+                rest += data[:position]
                 if len(rest) < 20:
                     self._rest = rest
                     return frames
             _, _, _, _, _, meta_length, body_length = HEAD.unpack_from(rest)
             _check_lengths(meta_length, body_length)
-            missing = 20 + meta_length + body_length - len(rest)
-            if missing > len(data):
-                self._rest = rest + data
+            end = position + 20 + meta_length + body_length - len(rest)
+            rest += data[position:end]
+            if end > len(data):
+                self._keep(rest, 0, frames)
                 return frames
-            self._cut(rest + data[:missing], frames)
-            data = data[missing:] if missing else data
-        end = self._cut(data, frames)
-        self._rest = data[end:] if end else data
+            self._cut(rest, 0, frames)
+            position = end
+        end = self._cut(data, position, frames)
+        self._keep(data, end, frames)
         return frames
 
+    def _keep(self, data: bytes, position: int, frames: List[Frame]) -> None:
+        """Remember the frame that is not whole yet; hand on what there is of a long one."""
+        self._rest = b""
+        if len(data) - position >= 20 + MIN_PIECE:
+            kind, flags, status, request_id, number, meta_length, body_length = HEAD.unpack_from(
+                data, position
+            )
+            if _is_piece(kind, status) and not meta_length:
+                self._open = Frame(kind, flags, status, request_id, number, b"", b"")
+                self._left = body_length
+                self._go_on(data, position + 20, frames)
+                return
+        if position < len(data):
+            self._rest = data[position:]
+
+    def _go_on(self, data: bytes, position: int, frames: List[Frame]) -> int:
+        """Hand on a piece of the long frame that was begun; return where it ends."""
+        kind, flags, status, request_id, number, _, _ = self._open
+        body = cast(bytes, memoryview(data)[position : position + self._left])
+        self._left -= len(body)
+        if self._left:
+            flags |= MORE
+        frames.append(Frame(kind, flags, status, request_id, number, b"", body))
+        return position + len(body)
+
     @staticmethod
-    def _cut(data: bytes, frames: List[Frame]) -> int:
-        """Append the whole frames at the start of ``data``; return where they end."""
-        position = 0
+    def _cut(data: bytes, position: int, frames: List[Frame]) -> int:
+        """Append the whole frames from ``position`` on; return where they end."""
         length = len(data)
         unpack = HEAD.unpack_from
         # What Frame(...) comes down to; its own call takes a third of the time of this loop.
@@ -162,22 +204,19 @@ class FrameDecoder:
             end = body_start + body_length
             if end > length:
                 break
-            frames.append(
-                new(
-                    Frame,
-                    (
-                        kind,
-                        flags,
-                        status,
-                        request_id,
-                        number,
-                        data[meta_start:body_start],
-                        data[body_start:end],
-                    ),
-                )
-            )
+            if body_length > MIN_PIECE and _is_piece(kind, status):
+                body = cast(bytes, memoryview(data)[body_start:end])
+            else:
+                body = data[body_start:end]
+            meta = data[meta_start:body_start]
+            frames.append(new(Frame, (kind, flags, status, request_id, number, meta, body)))
             position = end
         return position
+
+
+def _is_piece(kind: int, status: int) -> bool:
+    """Whether a frame carries a piece of a body, which may be cut anywhere."""
+    return kind == BODY or (kind == PART and status == 200)
 
 
 def _check_lengths(meta_length: int, body_length: int) -> None:
