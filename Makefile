@@ -8,11 +8,11 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check conformance bench docs serve lock clean
+.PHONY: help setup demo test check conformance bench bench-peers docs serve lock clean
 .PHONY: format-check lint types layers pages unit
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with the locked dependencies and the `clary` command
 
@@ -48,6 +48,9 @@ conformance: $(STAMP) ## Run boto3 against a fresh server
 
 bench: $(STAMP) ## Run the benchmarks and write the table
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMP) ## Install LitServe, BentoML, MLServer and TorchServe for `make bench` to compare
+	$(BIN)/python -m benchmarks.frameworks
 
 docs: $(STAMP) ## Make the generated pages anew and check every page
 	$(BIN)/python docs/generate.py

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "benchmarks"
 MODELS = HERE / "models"
 PEERS = ROOT / ".peers"
+"""Virtual environments of what Clary is compared with, one each."""
 
 # The tests' own helper starts the server: what is measured is what is tested.
 sys.path.insert(0, str(ROOT / "tests"))

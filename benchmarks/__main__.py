@@ -17,7 +17,7 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks import HERE, ROOT, table, tools
+from benchmarks import HERE, ROOT, frameworks, table, tools
 from benchmarks.results import QUICK, Bench, Plan, Report
 
 GROUPS = (
@@ -37,6 +37,8 @@ GROUPS = (
 )
 ON_REQUEST = ("embeddings",)
 """Groups that run only when they are named: this one installs PyTorch first."""
+FRAMEWORKS = "frameworks"
+"""The group that runs when `make bench-peers` has installed what it compares."""
 
 
 def main() -> int:
@@ -51,9 +53,10 @@ def main() -> int:
     began = time.monotonic()
     reports = [_run(name, plan) for name in arguments.only]
     minutes = (time.monotonic() - began) / 60
-    is_whole = tuple(arguments.only) == GROUPS and not plan.is_quick
+    is_whole = set(GROUPS) <= set(arguments.only) and not plan.is_quick
     directory = HERE if is_whole else ROOT / ".benchmarks"
-    text = table.write(directory, reports, plan, machine, tools.versions(), minutes)
+    versions = {**tools.versions(), **frameworks.versions()}
+    text = table.write(directory, reports, plan, machine, versions, minutes)
     print(f"\n{text}\nwritten to {directory.relative_to(ROOT)}/{table.PAGE}")
     return 1 if any(report.failure for report in reports) else 0
 
@@ -64,9 +67,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         type=_names,
-        default=GROUPS,
+        default=(*GROUPS, *([FRAMEWORKS] if frameworks.versions() else [])),
         metavar="NAME,...",
-        help=f"groups to run, of {', '.join(GROUPS)}; on request {', '.join(ON_REQUEST)}",
+        help=f"groups to run, of {', '.join((*GROUPS, FRAMEWORKS))}; on request "
+        + ", ".join(ON_REQUEST),
     )
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
     return parser.parse_args()
@@ -74,7 +78,7 @@ def _parse() -> argparse.Namespace:
 
 def _names(text: str) -> list[str]:
     names = text.split(",")
-    if unknown := set(names) - {*GROUPS, *ON_REQUEST}:
+    if unknown := set(names) - {*GROUPS, *ON_REQUEST, FRAMEWORKS}:
         raise argparse.ArgumentTypeError(f"no groups: {', '.join(sorted(unknown))}")
     return names
 

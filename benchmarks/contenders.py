@@ -15,7 +15,7 @@ from clary.signing.keys import AccessKey, KeyFile
 from clary.signing.sign import sign
 from server import Server, free_port, wait_for
 
-PEER_PYTHON = PEERS / "bin" / "python"
+PEER_PYTHON = PEERS / "fastapi" / "bin" / "python"
 
 ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
 

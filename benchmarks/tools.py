@@ -60,19 +60,31 @@ def _install_from_debian(packages: list[str]) -> None:
 def _install_peers() -> None:
     """The same versions as beside Clary, so that only the way to the model differs."""
     pins = [f"{package}=={version(package)}" for package in PEER_PACKAGES]
-    stamp = PEERS / "installed.txt"
-    if stamp.exists() and stamp.read_text() == "\n".join(pins):
+    make_environment("fastapi", pins)
+
+
+def make_environment(name: str, requirements: list[str], *options: str) -> None:
+    """Make a virtual environment of a peer's own, unless it is there.
+
+    Raises:
+        Missing: A package is not to be had.
+    """
+    directory = PEERS / name
+    stamp = directory / "installed.txt"
+    if stamp.exists() and stamp.read_text() == "\n".join(requirements):
         return
-    print("installing FastAPI, uvicorn and scikit-learn into .peers", flush=True)
+    print(f"installing {requirements[0]} into .peers/{name}", flush=True)
     uv = str(Path(sys.executable).with_name("uv"))
+    python = str(directory / "bin" / "python")
     for step in (
-        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(PEERS)],
-        [uv, "pip", "install", "--quiet", "--python", str(PEERS / "bin" / "python"), *pins],
+        [uv, "venv", "--quiet", "--clear", "--seed", "--python", sys.executable, str(directory)],
+        # By pip, which finds a torch that was put beside the registry for machines without a GPU.
+        [python, "-m", "pip", "install", "--quiet", *options, *requirements],
     ):
         done = subprocess.run(step, capture_output=True, text=True)
         if done.returncode:
             raise Missing(f"{' '.join(step)} failed:\n{done.stderr.strip()}")
-    stamp.write_text("\n".join(pins))
+    stamp.write_text("\n".join(requirements))
 
 
 def versions() -> dict[str, str]:

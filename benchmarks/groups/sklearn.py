@@ -19,7 +19,7 @@ def run(bench: Bench) -> Report:
     report = Report("scikit-learn classifier, one row")
     directory = bench.directory
     model_dir = directory / "model"
-    row = _train(model_dir)
+    row = train(model_dir)
     body = json.dumps({"instances": [row]}).encode()
     model = (model_dir / "model.joblib").read_bytes()
     files = {**contenders.files_of("digits"), "model.joblib": model}
@@ -47,7 +47,7 @@ def run(bench: Bench) -> Report:
     return report
 
 
-def _train(model_dir: Path) -> list[float]:
+def train(model_dir: Path) -> list[float]:
     """Write a model; return a row to classify."""
     import joblib
     from sklearn.datasets import load_digits
