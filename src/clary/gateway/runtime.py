@@ -36,6 +36,8 @@ from clary.settings import Settings
 STREAM_FROM_BYTES = 256 * 1024
 """Bodies from this length on are passed to the worker while they arrive."""
 
+ONLY_TARGET_MODEL = {TARGET_MODEL}
+
 NAME_PATTERN = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 NAME_PATTERN_TEXT = "^[a-zA-Z0-9](-*[a-zA-Z0-9])*"
 
@@ -54,8 +56,8 @@ class RuntimeApi:
         self._stream_timeout_s = settings.router.stream_timeout_s
         self._guard = guard
         self._targets: dict[bytes, tuple[str, Operation]] = {}
-        self._model_metas: dict[tuple[bytes | None, bytes | None, bytes], bytes] = {}
-        """Meta blocks by content type, accept and target model."""
+        self._models: dict[tuple[bytes | None, bytes | None, bytes], tuple[bytes, str]] = {}
+        """Meta block and model's name by content type, accept and target model."""
 
     def handle(self, connection: HttpConnection, request: Request) -> None:
         """Take a whole invocation."""
@@ -129,7 +131,11 @@ class RuntimeApi:
         target_container: str | None = None
         target_model: str | None = None
         meta = operation.metas.get(key)
-        if meta is None or not headers.keys().isdisjoint(operation.extensions):
+        if meta is not None and headers.keys().isdisjoint(operation.extensions):
+            pass
+        elif operation is INVOKE and headers.keys() & operation.extensions == ONLY_TARGET_MODEL:
+            meta, target_model = self._for_model(headers, *key)
+        else:
             meta = self._meta(headers, operation)
             value = headers.get(b"x-amzn-sagemaker-target-variant")
             if value is not None:
@@ -176,22 +182,24 @@ class RuntimeApi:
 
     def _meta(self, headers: dict[bytes, bytes], operation: Operation) -> bytes:
         """Return the meta block for the headers that reach the container."""
-        accept = headers.get(operation.accept)
-        model = headers.get(TARGET_MODEL) if operation is INVOKE else None
-        if model is not None and len(headers.keys() & operation.extensions) == 1:
-            # All that is special about a call of a multi-model endpoint, usually.
-            key = (headers.get(b"content-type"), accept, model)
-            known = self._model_metas.get(key)
-            if known is None:
-                known = self.replies.metas.encode(operation.container_headers(headers))
-                if len(self._model_metas) >= MAX_REMEMBERED:
-                    self._model_metas.clear()
-                self._model_metas[key] = known
-            return known
         forwarded = operation.container_headers(headers)
         meta = self.replies.metas.encode(forwarded)
         if all(not name.startswith("x-") for name, _ in forwarded):
             if len(operation.metas) >= MAX_REMEMBERED:
                 operation.metas.clear()
-            operation.metas[headers.get(b"content-type"), accept] = meta
+            operation.metas[headers.get(b"content-type"), headers.get(operation.accept)] = meta
         return meta
+
+    def _for_model(
+        self, headers: dict[bytes, bytes], content_type: bytes | None, accept: bytes | None
+    ) -> tuple[bytes, str]:
+        """Return the meta block and the model: all that is special about such a call, usually."""
+        key = (content_type, accept, headers[TARGET_MODEL])
+        known = self._models.get(key)
+        if known is None:
+            meta = self.replies.metas.encode(INVOKE.container_headers(headers))
+            known = (meta, checked_model_name(headers[TARGET_MODEL].decode("ascii")))
+            if len(self._models) >= MAX_REMEMBERED:
+                self._models.clear()
+            self._models[key] = known
+        return known

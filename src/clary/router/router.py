@@ -235,7 +235,7 @@ class Router:
             and invocation.target_variant is None
             and invocation.session is None
             and invocation.target_container is None
-            and invocation.target_model is None
+            and (invocation.target_model is None) is not endpoint.is_multi_model
         ):
             variant = endpoint.variants[0]
             self._send(invocation, variant, variant.instances[0], worker)
