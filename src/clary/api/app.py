@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clary.api import sts
-from clary.api.faults import fault_of, not_built
+from clary.api import logs, sts
+from clary.api.faults import VALIDATION_CODES, fault_of, not_built
 from clary.api.inside import Inside, ObserveInstances, ObserveModels, ReadCounters
 from clary.api.model_patches import MODEL_PATCHES
 from clary.api.operations import Backend, Call, Operation, collect
@@ -31,7 +31,7 @@ from clary.aws.validation import validate
 from clary.signing import sigv4
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
-    (models, endpoint_configs, endpoints, tags, neighbours, sts)
+    (models, endpoint_configs, endpoints, tags, neighbours, sts, logs)
 )
 """All built operations, by service and name."""
 
@@ -89,7 +89,8 @@ class AwsApi:
                 raise not_built(service, name)
             protocol = PROTOCOLS[match.protocol]
             parameters = protocol.parse(match.operation, request, match.uri)
-            validate(match.operation.input_shape, parameters)
+            code = VALIDATION_CODES.get(service, "ValidationException")
+            validate(match.operation.input_shape, parameters, code=code)
             reply = await operation.handle(self._call(request, request_id), parameters)
             return protocol.serialize(match.operation, reply, request_id)
         except Exception as error:  # noqa: BLE001 - the outermost handler of the API

@@ -5,6 +5,7 @@ class of error to code and HTTP status, is the only place that knows AWS's names
 """
 
 import logging
+from collections.abc import Mapping
 
 from clary.aws.fault import Fault
 from clary.errors import (
@@ -49,11 +50,19 @@ _TABLE: dict[tuple[str | None, str | None], dict[type[Error], Spelling]] = {
     },
     ("sagemaker", "DeleteEndpoint"): {InUse: ("ValidationException", 400)},
     ("sagemaker", "UpdateEndpointWeightsAndCapacities"): {InUse: ("ValidationException", 400)},
+    ("logs", None): {
+        InvalidRequest: ("InvalidParameterException", 400),
+        AlreadyExists: ("ResourceAlreadyExistsException", 400),
+    },
     ("sts", None): {
         InvalidRequest: ("ValidationError", 400),
         AccessDenied: ("AccessDenied", 403),
     },
 }
+
+
+VALIDATION_CODES: Mapping[str, str] = {"logs": "InvalidParameterException"}
+"""How services call a request that breaks its model, where not ValidationException."""
 
 
 def fault_of(service: str | None, operation: str | None, error: Exception) -> Fault:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from clary.clock import Clock
+from clary.logs.groups import LogGroups
 from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
 from clary.signing.keys import AccessKey
@@ -28,6 +29,7 @@ class Backend:
     """What handlers work with; made once, by ``app.py``."""
 
     store: Store
+    logs: LogGroups
     namespace: Namespace
     quotas: Quotas
     clock: Clock

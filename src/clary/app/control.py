@@ -15,11 +15,13 @@ from clary.app.keys import ServerKeys
 from clary.app.role import Context, run_role
 from clary.app.serving import serve_unix
 from clary.clock import SystemClock
+from clary.control.log_keeping import keep_logs
 from clary.control.loop import ControlLoops
 from clary.control.models import ModelLoads
 from clary.control.publish import Publisher
 from clary.errors import ConfigurationError
 from clary.fleet.fleet import Fleet
+from clary.logs.groups import LogGroups
 from clary.objects.client import EmbeddedStorage, ExternalStorage, ObjectStorage
 from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
@@ -117,6 +119,7 @@ async def run_control(context: Context) -> None:
         store.endpoints, store.instances, store.changes, fleet, publisher, clock, settings.fleet
     )
 
+    logs = LogGroups(store.logs, settings.data_dir / "logs", settings.logs, clock)
     models = ModelLoads(fleet, publisher)
     publisher.on_model_message = models.take
     fleet.watch_models(models.look)
@@ -127,6 +130,7 @@ async def run_control(context: Context) -> None:
     api = build_api(
         Backend(
             store=store,
+            logs=logs,
             namespace=namespace,
             quotas=Quotas(
                 total=settings.fleet.max_instances,
@@ -147,6 +151,7 @@ async def run_control(context: Context) -> None:
         running = [
             tasks.create_task(loops.run()),
             tasks.create_task(keys.follow(publisher)),
+            tasks.create_task(keep_logs(logs.sweep)),
             tasks.create_task(serve_unix(api, context.run_dir / "control.sock")),
         ]
         await context.stopping.wait()

@@ -336,6 +336,7 @@ class Preparation:
             "variant": order.variant_name,
             "run_dir": str(files.run_dir),
             "log": str(files.log),
+            "log_max_bytes": self._settings.logs.max_stream_bytes,
             "startup_timeout_s": order.startup_timeout_s or fleet.startup_timeout_s,
             "ping_interval_s": fleet.ping_interval_s,
             "ping_timeout_s": fleet.ping_timeout_s,

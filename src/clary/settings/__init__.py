@@ -20,6 +20,7 @@ from clary.settings.places import run_dir
 from clary.settings.values import (
     FleetSettings,
     GatewaySettings,
+    LogSettings,
     RouterSettings,
     RunnerSettings,
     ServerSettings,
@@ -33,6 +34,7 @@ __all__ = [
     "SHORT_NAMES",
     "FleetSettings",
     "GatewaySettings",
+    "LogSettings",
     "RouterSettings",
     "RunnerSettings",
     "ServerSettings",

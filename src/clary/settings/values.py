@@ -235,6 +235,26 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What is kept of logs: the models' (CloudWatch Logs) and the server's own."""
+
+    max_stream_bytes: int = 100 * 1024**2
+    """Most bytes of one log stream, such as the output of one instance. Beyond it the older half
+    is dropped. 0: no limit."""
+
+    max_group_bytes: int = 1024**3
+    """Most bytes of one log group's files, such as the logs of all instances an endpoint ever had.
+    Beyond it logs of instances that are gone are removed, oldest first. 0: no limit."""
+
+    retention_days: int = 0
+    """Days that events are kept in groups without a retention policy of their own. 0: for ever, as
+    on AWS."""
+
+    server_max_bytes: int = 50 * 1024**2
+    """Most bytes of the log of one of the server's own processes. 0: no limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings."""
 
@@ -244,6 +264,7 @@ class Settings:
     fleet: FleetSettings = field(default_factory=FleetSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    logs: LogSettings = field(default_factory=LogSettings)
     runners: tuple[RunnerSettings, ...] = ()
 
     @property

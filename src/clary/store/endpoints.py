@@ -24,6 +24,7 @@ from clary.resources.endpoint import (
     next_status,
 )
 from clary.resources.endpoint_config import EndpointConfig, ProductionVariant
+from clary.resources.log_group import endpoint_group
 from clary.resources.model import Model
 from clary.resources.names import Namespace, ResourceKind, name_key
 from clary.resources.quotas import Quotas
@@ -43,6 +44,7 @@ from clary.store.documents import (
 )
 from clary.store.endpoint_configs import ENDPOINT_CONFIGS
 from clary.store.listing import Listing, Page, fetch_page
+from clary.store.logs import ensure_group
 from clary.store.models import MODELS
 from clary.store.schema import endpoint_variants, endpoints
 from clary.store.tags import delete_tags, insert_tags
@@ -118,6 +120,8 @@ class Endpoints:
             except IntegrityError:  # another control process was faster
                 raise self._namespace.already_exists(_KIND, name) from None
             insert_tags(connection, _KIND, name, tags or {})
+            # SDKs ask for it at once, and never return while it is not there.
+            ensure_group(connection, endpoint_group(name), now)
             return endpoint
 
         return await self._database.write(apply, after_commit=lambda _: self._notify(name))

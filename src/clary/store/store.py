@@ -9,6 +9,7 @@ from clary.store.database import Database
 from clary.store.endpoint_configs import EndpointConfigs
 from clary.store.endpoints import Endpoints
 from clary.store.instances import Instances
+from clary.store.logs import LogRecords
 from clary.store.models import Models
 from clary.store.tags import Tags
 
@@ -25,6 +26,7 @@ class Store:
         self.endpoints = Endpoints(database, self.changes, namespace, clock)
         self.instances = Instances(database)
         self.tags = Tags(database, namespace)
+        self.logs = LogRecords(database, clock)
 
     @classmethod
     def open(cls, location: str | Path, namespace: Namespace, clock: Clock) -> "Store":

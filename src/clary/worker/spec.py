@@ -46,6 +46,8 @@ class InstanceSpec(NamedTuple):
     invocation_timeout_s: float
     hung_grace_s: float
     containers: Tuple[ContainerSpec, ...]
+    log_max_bytes: int = 0
+    """Most bytes of one log with what was cut off it; 0: no limit."""
 
 
 class WorkerFiles:
@@ -97,9 +99,15 @@ def parse_spec(data: Dict[str, Any]) -> InstanceSpec:
             )
             for entry in data["containers"]
         )
-        values = {name: data[name] for name in InstanceSpec._fields if name != "containers"}
+        values = {
+            name: data[name]
+            for name in InstanceSpec._fields
+            if name not in ("containers", "log_max_bytes")
+        }
     except KeyError as error:
         raise ValueError(f"the specification of an instance lacks {error}") from error
     if not containers:
         raise ValueError("the specification of an instance names no container")
-    return InstanceSpec(containers=containers, **values)
+    # Hosts that another version of Clary started have none.
+    log_max_bytes = int(data.get("log_max_bytes", 0))
+    return InstanceSpec(containers=containers, log_max_bytes=log_max_bytes, **values)

@@ -16,7 +16,9 @@ from clary.api.inside import follow_logs
 from clary.api.operations import Backend
 from clary.clock import SystemClock
 from clary.logs.files import LogFile, find_log_files
+from clary.logs.groups import LogGroups
 from clary.resources.quotas import Quotas
+from clary.settings import LogSettings
 from clary.store import Store
 
 Ask = Callable[..., tuple[int, bytes]]
@@ -32,6 +34,7 @@ def ask(tmp_path: Path) -> Iterator[Ask]:
     store = Store.open(tmp_path / "state.sqlite", NAMESPACE, SystemClock())
     backend = Backend(
         store=store,
+        logs=LogGroups(store.logs, tmp_path / "logs", LogSettings(), SystemClock()),
         namespace=NAMESPACE,
         quotas=Quotas(total=9),
         clock=SystemClock(),

@@ -49,6 +49,9 @@ class JsonProtocol:
         members = form.members
         if form.shape is not None:
             members = serialize_members(form.shape, members)
+            if not any(name.lower() == "message" for name in members):
+                # The errors of some services (logs) declare no members; AWS sends the text anyway.
+                members = {**members, "message": form.message}
         name = form.shape.name if form.shape is not None else form.code
         content = {"__type": name, **members}
         headers = _headers(service_model, request_id)

@@ -13,8 +13,9 @@ from clary.store.schema.endpoints import (
     models,
     tags,
 )
+from clary.store.schema.logs import log_events, log_groups, log_streams
 
-VERSION = "0002"
+VERSION = "0003"
 """Revision of the last migration."""
 
 __all__ = [
@@ -24,6 +25,9 @@ __all__ = [
     "endpoint_variants",
     "endpoints",
     "instances",
+    "log_events",
+    "log_groups",
+    "log_streams",
     "metadata",
     "models",
     "tags",
