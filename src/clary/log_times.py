@@ -5,15 +5,16 @@ Processes write to their log as they like; nothing stands between them and the f
 before ``end`` were written by then. Times are milliseconds since 1970; ends never go back, for they
 are counted from the first byte that was ever written: the first record says where the file starts.
 
-A log that is too long is copied to ``x.log.1`` (with ``x.log.1.times``) and cut to nothing, since
-its writers hold it open. What they write between the copy's end and the cut is lost: microseconds.
+A log that is too long is cut to nothing, since its writers hold it open; its last lines are copied
+to ``x.log.1`` first, with the times in ``x.log.1.times``. That part ends where the new one starts.
+What is written between the copy's end and the cut is lost: microseconds.
 
 Standard library only: instance hosts note times with it, control reads them.
 """
 
 import os
 import struct
-from collections.abc import Callable
+from typing import Callable, Optional, Tuple
 
 RECORD = struct.Struct("<QQ")
 """End and time."""
@@ -97,38 +98,42 @@ class LogTimes:
         self._end, self._time_ms = end, time_ms
 
     def _cut(self) -> None:
-        copied = cut(self._path, before_cut=self._keep_times)
-        self._begin(self._base + copied, os.stat(self._path).st_mtime_ns)
+        length = cut(self._path, self._max_bytes // 2, before_cut=self._keep_times)
+        self._begin(self._base + length, os.stat(self._path).st_mtime_ns)
 
-    def _keep_times(self, copied: int) -> None:
-        if self._base + copied > self._end:
-            self._append(self._base + copied, os.stat(self._path).st_mtime_ns)
+    def _keep_times(self, length: int) -> None:
+        if self._base + length > self._end:
+            self._append(self._base + length, os.stat(self._path).st_mtime_ns)
         os.replace(times_path(self._path), times_path(older_path(self._path)))
 
 
-def cut(path: str, before_cut: Callable[[int], None] | None = None) -> int:
-    """Copy a log away and empty it; return how many bytes were copied.
+def cut(path: str, keep_bytes: int, before_cut: Optional[Callable[[int], None]] = None) -> int:
+    """Copy the end of a log away and empty it; return how long it was.
 
     Args:
         path: The log. Its writers must append, so that they go on at the new end.
-        before_cut: Called with that number once the copy is in place.
+        keep_bytes: Most bytes to copy: whole lines where there are any.
+        before_cut: Called with the length once the copy is in place.
     """
     older = older_path(path)
-    copied = 0
     with open(path, "r+b") as log, open(older + ".partial", "wb") as copy:
+        position = max(log.seek(0, os.SEEK_END) - keep_bytes, 0)
+        if position:
+            log.seek(position)
+            position += len(log.readline(keep_bytes))
         while True:
-            count = os.sendfile(copy.fileno(), log.fileno(), copied, 1 << 24)
+            count = os.sendfile(copy.fileno(), log.fileno(), position, 1 << 24)
             if count == 0:
                 break
-            copied += count
+            position += count
         os.replace(older + ".partial", older)
         if before_cut is not None:
-            before_cut(copied)
+            before_cut(position)
         os.ftruncate(log.fileno(), 0)
-    return copied
+    return position
 
 
-def read_ends(log: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+def read_ends(log: str) -> Optional[Tuple[Tuple[int, int], Tuple[int, int]]]:
     """Return the first and the last record of a log's times; None when there are none."""
     try:
         with open(times_path(log), "rb") as file:

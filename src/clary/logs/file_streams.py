@@ -36,11 +36,11 @@ class Part:
 
     Args:
         path: The file.
-        base: Position of its first byte, unless its times say otherwise.
         now_s: Time since 1970.
+        end: Position behind its last byte, for a part that was cut off.
     """
 
-    def __init__(self, path: Path, base: int, now_s: float) -> None:
+    def __init__(self, path: Path, now_s: float, end: int | None = None) -> None:
         self.path = path
         self.identity = _identity(path)
         state = path.stat()
@@ -52,7 +52,9 @@ class Part:
         pairs: list[tuple[int, int]] = list(RECORD.iter_unpack(records[: count * RECORD.size]))
         written_ms = state.st_mtime_ns // 1_000_000
         self.is_settled = now_s - state.st_mtime > SETTLED_S
-        self.base = pairs[0][0] if pairs else base
+        self.base = pairs[0][0] if pairs else 0
+        if end is not None:
+            self.base = end - state.st_size
         """Position of the first byte."""
         size_end = self.base + state.st_size
         if not pairs:
@@ -75,7 +77,7 @@ class Part:
     def position_at(self, time_ms: int) -> int:
         """Return the position of the first byte that was written then or later."""
         index = bisect_left(self._times_ms, time_ms, lo=1)
-        return min(self._ends[index - 1], self.end)
+        return max(self.base, min(self._ends[index - 1], self.end))
 
     def read(self, start: int, count: int) -> bytes:
         """Return bytes from a position on.
@@ -235,15 +237,16 @@ class FileStream:
 def _open_parts(path: Path, now_s: float) -> Sequence[Part]:
     for _ in range(_TRIES):
         before = _identity(path)
-        parts: list[Part] = []
-        try:
-            parts.append(Part(Path(older_path(str(path))), 0, now_s))
-        except FileNotFoundError:
-            pass
-        parts.append(Part(path, parts[-1].end if parts else 0, now_s))
+        newest = Part(path, now_s)
+        parts = [newest]
+        if newest.base > 0:
+            try:
+                parts.insert(0, Part(Path(older_path(str(path))), now_s, end=newest.base))
+            except FileNotFoundError:
+                pass  # what was before was deleted
         if _identity(path) == before:
             break
-    return [part for part in parts[:-1] if part.end <= parts[-1].base] + parts[-1:]
+    return parts
 
 
 def _identity(path: Path) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clary.errors import InvalidRequest
+from clary.log_times import older_path
 from clary.resources.names import is_endpoint_name
 
 MAX_LINES = 100_000
@@ -107,13 +108,23 @@ class End:
 
 
 def read_end(path: Path, lines: int) -> End:
-    """Return the end of a file; an empty one when it does not exist.
+    """Return the end of a log; an empty one when it does not exist.
 
     Args:
-        path: The file.
+        path: The file. What was cut off it (``clary.log_times``) belongs to the log.
         lines: How many whole lines, at most ``MAX_LINES``.
     """
     lines = min(lines, MAX_LINES)
+    end = _read_end(path, lines)
+    missing = lines - len(end.lines)
+    if missing > 0:
+        older = _read_end(Path(older_path(str(path))), missing)
+        cut_off = [*older.lines, *([older.rest] if older.rest else [])][-missing:]
+        end = End([*cut_off, *end.lines], end.rest, end.position)
+    return end
+
+
+def _read_end(path: Path, lines: int) -> End:
     try:
         file = path.open("rb")
     except FileNotFoundError:

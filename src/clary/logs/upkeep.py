@@ -78,4 +78,4 @@ def cut_server_logs(directory: Path, max_bytes: int) -> None:
     """Cut the logs of the server's own processes that are too long."""
     for path in directory.glob("*.log"):
         if path.stat().st_size > max_bytes // 2:
-            cut(str(path))
+            cut(str(path), max_bytes // 2)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from clary.errors import InvalidRequest
 from clary.logs import files
-from clary.logs.files import Follower, find_log_files, log_path, read_end
+from clary.logs.files import End, Follower, find_log_files, log_path, read_end
 
 
 def write(root: Path, instance: str, text: bytes = b"", *, variant: str = "v", at: int = 0) -> Path:
@@ -145,3 +145,11 @@ def test_containers_of_a_pipeline_have_logs_of_their_own(tmp_path: Path) -> None
     assert {log.stream for log in found} == {"i-1", "i-1/prepare", "i-1/model"}
     assert {(log.variant, log.instance_id) for log in found} == {("AllTraffic", "i-1")}
     assert find_log_files(tmp_path, "digits", instance_id="i-2") == []
+
+
+def test_what_was_cut_off_a_log_belongs_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "x.log").write_text("three\nfour")
+    (tmp_path / "x.log.1").write_text("one\ntwo\n")
+    assert read_end(tmp_path / "x.log", 2).lines == [b"two", b"three"]
+    assert read_end(tmp_path / "x.log", 9).lines == [b"one", b"two", b"three"]
+    assert read_end(tmp_path / "x.log", 1) == End([b"three"], b"four", 6)
