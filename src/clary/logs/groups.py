@@ -5,9 +5,7 @@ database (``store.logs``); readers here bring both together. File work is done i
 """
 
 import asyncio
-import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +14,14 @@ from clary.errors import InvalidRequest
 from clary.logs.file_streams import FileStream, Moved, Piece
 from clary.logs.patterns import Matcher
 from clary.logs.places import LogPlaces
+from clary.logs.searching import (
+    MAX_PAGE_BYTES,
+    Found,
+    Key,
+    key_of,
+    merge_found,
+    search_files,
+)
 from clary.logs.upkeep import cut_server_logs, delete_stream, trim_files
 from clary.resources.log_group import (
     MS_PER_DAY,
@@ -30,28 +36,10 @@ from clary.store.logs import LogRecords, StoredStream, position_at
 
 T = TypeVar("T")
 
-MAX_PAGE_BYTES = 1024 * 1024
-"""Most bytes of messages in one answer."""
-
-MAX_SCANNED_BYTES = 16 * 1024 * 1024
-"""Most bytes of messages that one FilterLogEvents looks at before it gives a token instead."""
-
 MAX_SCANNED_ROWS = 2000
 """Most events of one stream of the database that it looks at."""
 
 _FOR_EVER_MS = 10**14
-
-Key = tuple[int, str, int]
-"""An event's place among those of all streams: time, stream, position."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What FilterLogEvents found."""
-
-    events: list[LogEvent]
-    next: Key | None
-    """Where to go on. None: there is no more."""
 
 
 class LogGroups:
@@ -260,21 +248,21 @@ class LogGroups:
             if names is None or stream.name in names
         ]
 
-        def search_files() -> tuple[Found, set[str]]:
+        def search_in_files() -> tuple[Found, set[str]]:
             files = [
                 file
                 for file in self._open_files(group, prefix)
                 if names is None or file.name in names
             ]
-            return _search_files(files, matches, start_ms, end_ms, limit, after), {
+            return search_files(files, matches, start_ms, end_ms, limit, after), {
                 file.name for file in files
             }
 
-        in_files, file_names = await self._in_thread(search_files)
+        in_files, file_names = await self._in_thread(search_in_files)
         if names is not None and set(names) - file_names - {stream.name for stream in stored}:
             raise no_stream()
         in_rows = await self._search_rows(stored, matches, start_ms, end_ms, limit, after)
-        return _merge(in_files, in_rows, limit)
+        return merge_found(in_files, in_rows, limit)
 
     async def _search_rows(
         self,
@@ -294,16 +282,17 @@ class LogGroups:
                 stop=position_at(end_ms),
                 limit=MAX_SCANNED_ROWS,
             )
-            events += [row for row in rows if after is None or _key(row) >= after]
+            events += [row for row in rows if after is None or key_of(row) >= after]
             if len(rows) == MAX_SCANNED_ROWS:
                 last = rows[-1]
                 stops.append((last.timestamp_ms, last.stream, last.next_position))
         stop = min(stops, default=None)
         wanted = sorted(
-            (e for e in events if (stop is None or _key(e) < stop) and matches(e.message)), key=_key
+            (e for e in events if (stop is None or key_of(e) < stop) and matches(e.message)),
+            key=key_of,
         )
         if len(wanted) > limit:
-            return Found(wanted[:limit], _key(wanted[limit]))
+            return Found(wanted[:limit], key_of(wanted[limit]))
         return Found(wanted, stop)
 
     # Upkeep -------------------------------------------------------------------------------
@@ -369,48 +358,6 @@ class LogGroups:
             return await asyncio.to_thread(read)
         except (Moved, FileNotFoundError):
             return await asyncio.to_thread(read)
-
-
-def _search_files(
-    files: Sequence[FileStream],
-    matches: Matcher,
-    start_ms: int,
-    end_ms: int,
-    limit: int,
-    after: Key | None,
-) -> Found:
-    streams = [file.events(file.position_at(start_ms), file.position_at(end_ms)) for file in files]
-    found: list[LogEvent] = []
-    scanned = found_bytes = 0
-    for event in heapq.merge(*streams, key=_key):
-        if after is not None and _key(event) < after:
-            continue
-        if (
-            len(found) == limit
-            or scanned > MAX_SCANNED_BYTES
-            or (found and found_bytes > MAX_PAGE_BYTES)
-        ):
-            return Found(found, _key(event))
-        scanned += len(event.message)
-        if matches(event.message):
-            found.append(event)
-            found_bytes += len(event.message)
-    return Found(found, None)
-
-
-def _merge(one: Found, other: Found, limit: int) -> Found:
-    """Return what two searches found together, as far as both have looked."""
-    stop = min((found.next for found in (one, other) if found.next is not None), default=None)
-    events = sorted([*one.events, *other.events], key=_key)
-    if stop is not None:
-        events = [event for event in events if _key(event) < stop]
-    if len(events) > limit:
-        return Found(events[:limit], _key(events[limit]))
-    return Found(events, stop)
-
-
-def _key(event: LogEvent) -> Key:
-    return event.timestamp_ms, event.stream, event.position
 
 
 def _within_bytes(events: list[LogEvent], *, newest: bool) -> Piece:

@@ -7,7 +7,6 @@ Workers write straight to the log file and inherit the supervisor's lifeline, so
 killed takes nothing with it: its workers serve on until the supervisor clears the process group.
 """
 
-import fcntl
 import json
 import os
 import selectors
@@ -17,8 +16,8 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
 
-from clary.log_times import LogTimes
 from clary.messages import LineDecoder, ProtocolError, encode_line, parse_address
+from clary.worker.log_watch import LogWatch, open_log
 from clary.worker.memory import memory_kib
 from clary.worker.model_watch import ModelWatch
 from clary.worker.probes import FrameProbe, HttpProbe
@@ -40,13 +39,6 @@ from clary.worker.watching import (
 
 MAX_UNSENT_BYTES = 1024 * 1024
 """A client that reads nothing is dropped when so much waits for it."""
-
-NOTE_TIMES_S = 0.25
-"""How often the times of log lines are noted while there are any."""
-
-NOTE_TIMES_QUIET_S = 1.0
-"""The same while the logs are quiet. A first line is then known that much later; its time is right,
-for the file system has it."""
 
 AnyProbe = Union[FrameProbe, HttpProbe]
 
@@ -90,14 +82,13 @@ class Host:
         self._last_answer: Dict[Key, float] = {}
         self._log_offsets: Dict[Key, int] = {}
         self._has_left = False
-        self._log = _open_log(spec.log)
+        self._log = open_log(spec.log)
         self._container_logs = [
-            self._log if container.log == spec.log else _open_log(container.log)
+            self._log if container.log == spec.log else open_log(container.log)
             for container in spec.containers
         ]
         logs = {container.log for container in spec.containers} | {spec.log}
-        self._log_times = _open_times(sorted(logs), spec.log_max_bytes)
-        self._note_times_at = time.monotonic()
+        self._log_watch = LogWatch(sorted(logs), spec.log_max_bytes)
         self._models: Optional[ModelWatch] = None
         """The same as ``_watch`` on an instance of a multi-model endpoint."""
         if spec.containers[0].multi_model:
@@ -121,23 +112,13 @@ class Host:
             if self._has_left:
                 break
             next_at = self._watch.next_at()
-            next_at = self._note_times_at if next_at is None else min(next_at, self._note_times_at)
+            noted_at = self._log_watch.next_at
+            next_at = noted_at if next_at is None else min(next_at, noted_at)
             for key, _ in self._selector.select(max(next_at - time.monotonic(), 0.0)):
                 key.data()
-            if time.monotonic() >= self._note_times_at:
-                self._note_times()
-        self._note_times()
+            self._log_watch.note_if_due(time.monotonic())
+        self._log_watch.note()
         os.unlink(self._socket_path)
-
-    def _note_times(self) -> None:
-        has_grown = False
-        for times in self._log_times:
-            try:
-                has_grown = times.note() or has_grown
-            except OSError:
-                pass  # the disk is full, or somebody removed the log: models go on
-        pause = NOTE_TIMES_S if has_grown else NOTE_TIMES_QUIET_S
-        self._note_times_at = time.monotonic() + pause
 
     def _listen(self) -> None:
         self._socket_path = os.path.join(self._spec.run_dir, "host.sock")
@@ -465,20 +446,3 @@ class Host:
         self._clients.discard(client)
         self._selector.unregister(client.socket)
         client.socket.close()
-
-
-def _open_log(path: str) -> int:
-    """Open a log, and mark it as in use until this process and all its workers have ended."""
-    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        pass  # somebody looks whether it is in use, or the file system has no locks
-    return log
-
-
-def _open_times(logs: List[str], max_bytes: int) -> List[LogTimes]:
-    try:
-        return [LogTimes(path, max_bytes) for path in logs]
-    except OSError:
-        return []  # the disk is full: lines get the time at which somebody looks
