@@ -47,6 +47,8 @@ _PASSED_ON = re.compile(
 )
 """Variables that ``uv`` gets: building a package may run anybody's code, so that no other does."""
 
+_PACKAGE_MARKS = (".dist-info", ".egg-info", ".egg-link", ".pth")
+
 _FILE_WORDS = re.compile(
     r"^\s*(-[erc]\b|--(editable|requirement|constraint)\b|\.|/|file:)|@\s*file:"
 )
@@ -142,7 +144,7 @@ class Environments:
         identity = _digest(
             json.dumps(facts, sort_keys=True),
             python,
-            *(f"{path} {_modified(path)}" for path in sites),
+            *(_packages(path) for path in sites),
         )
         return Base(python=python, sites=sites, identity=identity)
 
@@ -256,11 +258,17 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
-def _modified(path: str) -> int:
+def _packages(site: str) -> str:
+    """Return what changes when a package in a site directory comes, goes or is installed again.
+
+    Not the directory's own time: Python's first import of a module there changes that too.
+    """
     try:
-        return os.stat(path).st_mtime_ns
+        with os.scandir(site) as entries:
+            marks = [e for e in entries if e.name.endswith(_PACKAGE_MARKS)]
+            return "\n".join(sorted(f"{mark.path} {mark.stat().st_mtime_ns}" for mark in marks))
     except OSError:
-        return 0
+        return ""
 
 
 def _normalized(name: str) -> str:

@@ -213,3 +213,24 @@ def test_cancelling_ends_the_installer_and_leaves_nothing(bench: Bench) -> None:
         assert bench.entries() == []
 
     bench.run(story)
+
+
+def test_a_base_is_another_one_when_its_packages_are(bench: Bench, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    subprocess.run([find_uv_bin(), "venv", "--quiet", str(base)], check=True)
+    site = next((base / "lib").glob("python*/site-packages"))
+
+    def identity() -> str:
+        return asyncio.run(bench.environments.look_at(str(base / "bin" / "python"))).identity
+
+    before = identity()
+    (site / "__pycache__").mkdir(exist_ok=True)  # as after the first import of a module
+    (site / "__pycache__" / "some.cpython-311.pyc").touch()
+    os.utime(site)
+    assert identity() == before
+
+    (site / "clarytiny-1.0.dist-info").mkdir()
+    after = identity()
+    assert after != before
+    os.utime(site / "clarytiny-1.0.dist-info", (1, 1))  # the same version, installed again
+    assert identity() != after
