@@ -20,7 +20,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for block in (*blocks(PAGE, "toml"), *blocks(PAGE, "python")):
         file = directory / block.splitlines()[0].removeprefix("# ")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(block.replace('code = "', f'code = "{directory}/'))
+        file.write_text(block)
     return directory
 
 

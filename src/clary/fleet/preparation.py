@@ -311,7 +311,7 @@ class Preparation:
             if found is not None and not (image_code and found == model.directory):
                 return _Code(found, model.key)
         if image_code:
-            path = str(Path(image_code).expanduser())
+            path = os.path.abspath(Path(image_code).expanduser())
             code = await self._fetch_code(path, "code of the image's row in clary.toml", holder)
             return _Code(code.directory, code.key)
         return _Code(None, "")

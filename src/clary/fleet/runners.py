@@ -5,11 +5,13 @@ the first row that matches wins. Without docker an image is a name: what counts 
 containers are run (``handler``, ``command`` or ``container``), and what it brings along.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Literal
 
 from clary.errors import PermanentError
@@ -141,7 +143,9 @@ def choose_runner(
             'runner = "handler" for an inference.py, or runner = "command" for a server of your '
             "own, and name its directory in code."
         )
-    python = row.python or base_python
+    # Absolute, for workers start in their code's directory; not resolved, for a virtual environment
+    # is known by the path that its interpreter is called by.
+    python = os.path.abspath(Path(row.python).expanduser()) if row.python else base_python
     if row.runner == "handler":
         return Runner(
             style="handler", python=python, code=row.code, environment=dict(row.environment)

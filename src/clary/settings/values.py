@@ -133,7 +133,8 @@ class RunnerSettings:
     """For ``command``: an ASGI application as ``module:attribute``, instead of a command."""
 
     code: str = ""
-    """Local directory with code that the image brings (``inference.py`` or the server)."""
+    """Local directory with code that the image brings (``inference.py`` or the server).
+    Relative ones, of ``python`` too, begin where ``clary up`` was started."""
 
     environment: dict[str, str] = field(default_factory=dict)
     """Environment variables that the image sets; those of the model win."""

@@ -1,5 +1,6 @@
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,18 @@ def test_framework_images_run_handlers_with_the_base_interpreter(image: str) -> 
 def test_an_image_that_only_resembles_a_framework_is_not_taken_for_it() -> None:
     with pytest.raises(PermanentError):
         choose("evil.example/x-pytorch-inference-2:1")
+
+
+def test_an_interpreter_may_be_named_relative_to_where_the_server_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ada")
+    for named, meant in (
+        ("venv/bin/python", f"{tmp_path}/venv/bin/python"),
+        ("~/venv/bin/python", "/home/ada/venv/bin/python"),
+    ):
+        assert choose("mine:1", RunnerSettings(match="mine:1", python=named)).python == meant
 
 
 @pytest.mark.parametrize(
