@@ -7,9 +7,6 @@ where no wheel of it lies at hand.
 
 import io
 import json
-import os
-import shutil
-import subprocess
 import tarfile
 import textwrap
 import time
@@ -19,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from model_environments import TORCH, torch_wheels
 from server import ROLE, Server, archive
 
-TORCH = "torch==2.13.0"
 FRAMEWORK_IMAGE = (
     "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.2.0-cpu-py311-ubuntu20.04"
 )
@@ -133,27 +130,12 @@ def output_fn(prediction: dict, accept: str) -> tuple[str, str]:
 TEXTS = ["This film was great!", "dull . slow .", "a joy to watch"]
 
 
-def wheels() -> str:
-    """Return where this machine's pip finds wheels beside the index; skip without torch there."""
-    named = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS") or ""
-    if not named and (pip := shutil.which("pip")):
-        asked = subprocess.run(
-            [pip, "config", "get", "global.find-links"], capture_output=True, text=True, timeout=60
-        )
-        named = asked.stdout
-    places = named.replace(",", " ").split()
-    version = TORCH.replace("==", "-")
-    if not any(list(Path(place).glob(f"{version}*.whl")) for place in places):
-        pytest.skip(f"no wheel of {TORCH} lies where pip's find-links point")
-    return ",".join(places)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_transformers_classifier_runs_with_the_requirements_of_its_archive(
     tmp_path: Path,
 ) -> None:
-    with Server(tmp_path, UV_FIND_LINKS=wheels()) as server:
+    with Server(tmp_path, UV_FIND_LINKS=torch_wheels()) as server:
         started = time.monotonic()
         server.create_endpoint(
             "maker", {"code/inference.py": MAKER, "code/requirements.txt": REQUIREMENTS}
