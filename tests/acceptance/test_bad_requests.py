@@ -348,3 +348,11 @@ def test_a_name_that_was_bound_to_loopback_by_its_owner_does_not_get_in(server: 
     with refused.value as error:
         assert error.code == 403
         assert b"evil.example" in error.read()
+
+
+def test_what_only_begins_like_the_health_page_is_not_found(server: Server) -> None:
+    for path in ("/_clary/healthx", "/_clary/health/x"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{server.url}{path}")
+        with refused.value as error:
+            assert error.code == 404

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -316,3 +317,28 @@ def test_the_demo_shows_it_all_and_leaves_nothing(tmp_path: Path) -> None:
     for word in ("predicted", "in truth", "%", "p50", "p99", "positive", "sentiment", "InService"):
         assert word in done.stdout, word
     assert list(scratch.iterdir()) == []
+
+
+def test_env_knows_the_port_that_a_server_was_given(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CLARY_")}
+    command = [str(CLARY), "up", "--port", "0", "--data-dir", str(data_dir)]
+    with (tmp_path / "server.out").open("wb") as output:
+        process = subprocess.Popen(command, env=environ, stdout=output, stderr=output)
+
+    def listens() -> bool:
+        assert process.poll() is None, (tmp_path / "server.out").read_text()
+        asked = [str(CLARY), "env", "--data-dir", str(data_dir)]
+        lines = subprocess.run(asked, env=environ, capture_output=True, text=True).stdout
+        (url,) = (line.partition("=")[2] for line in lines.splitlines() if "ENDPOINT_URL" in line)
+        try:
+            with urllib.request.urlopen(f"{url}/_clary/health", timeout=2) as reply:
+                return bool(reply.status == 200)
+        except OSError:
+            return False
+
+    try:
+        wait_for(listens, timeout_s=20, what="the server where `clary env` says")
+    finally:
+        process.terminate()
+        process.wait(45)

@@ -1,6 +1,9 @@
 """`clary env` and `clary keys`: commands on the data directory; no server need run."""
 
+import json
+from dataclasses import replace
 from datetime import UTC
+from urllib.parse import urlsplit
 
 from clary.cli import shell
 from clary.cli.output import print_table, stderr, stdout
@@ -35,8 +38,12 @@ def running_settings(settings: Settings) -> Settings:
     if not (sockets / "supervisor.sock").exists():
         return settings
     try:
-        return parse_settings((sockets / "settings.json").read_text())
-    except (OSError, ValueError, ConfigurationError):
+        running = parse_settings((sockets / "settings.json").read_text())
+        url = json.loads((sockets / "server.json").read_text())["url"]
+        # The port that it got, where the settings say 0.
+        server = replace(running.server, port=urlsplit(url).port or running.server.port)
+        return replace(running, server=server)
+    except (OSError, ValueError, LookupError, TypeError, ConfigurationError):
         # Half a run directory is what a crash leaves; the given settings are as good as any.
         return settings
 

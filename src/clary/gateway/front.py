@@ -105,7 +105,7 @@ class FrontDoor:
         target = request.target
         if target.startswith(b"/endpoints/") and not is_for_bucket(request):
             self._runtime.handle(connection, request)
-        elif target.startswith(b"/_clary/health"):
+        elif target.partition(b"?")[0] == b"/_clary/health":
             self._answer_health(connection)
         else:
             self._forward(connection, request)

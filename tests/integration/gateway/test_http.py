@@ -106,9 +106,10 @@ def test_replies_of_all_sizes_arrive_whole(gateway, size):
         assert headers["content-length"] == str(size)
 
 
-def test_health_says_what_is_there(gateway):
+@pytest.mark.parametrize("target", ["/_clary/health", "/_clary/health?verbose=1"])
+def test_health_says_what_is_there(gateway, target):
     with gateway.connect() as client:
-        client.send(b"GET /_clary/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        client.send(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         status, _, body = client.read()
     assert status == 200
     assert json.loads(body)["status"] == "ok"

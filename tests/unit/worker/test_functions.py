@@ -194,6 +194,37 @@ def test_functions_that_cannot_be_called_do_not_load(
     assert caught.value.is_final
 
 
+def test_arguments_are_counted_as_they_will_be_given() -> None:
+    def plain(model: Any, data: Any, *types: str) -> Any:
+        return model, data, types
+
+    def with_context(model: Any, data: Any, content: str, accept: str, context: Any, *more: Any):
+        return context
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        return arguments, options
+
+    def named(model: Any, data: Any, content: str, accept: str, *, limit: int = 3, **rest: Any):
+        return limit
+
+    takes = {
+        function: find_functions(SimpleNamespace(transform_fn=function))  # type: ignore[arg-type]
+        for function in (plain, with_context, wrapped, named)
+    }
+    assert {f.__name__: found["transform_fn"].takes_context for f, found in takes.items()} == {
+        "plain": False,
+        "with_context": True,
+        "wrapped": False,
+        "named": False,
+    }
+    status, content_type, body = invoke(
+        a_handler(transform_fn=lambda model, data, *types: (",".join(types), "text/plain"))
+    )
+    assert (status, content_type, body.split(b",")[0]) == (200, "text/plain", b"application/json")
+    with pytest.raises(HandlerFailed, match="transform_fn takes 6 arguments but 4"):
+        a_handler(transform_fn=lambda a, b, c, d, e, f, *g: 1)
+
+
 def test_values_that_are_no_functions_are_not_taken_for_them() -> None:
     assert find_functions(SimpleNamespace(predict_fn=3)) == {}  # type: ignore[arg-type]
     assert find_functions(None) == {}

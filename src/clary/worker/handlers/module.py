@@ -28,6 +28,8 @@ PLAIN_ARGUMENTS: Dict[str, int] = {
 BATCH_ARGUMENTS: Dict[str, int] = {"batch_fn": 1, "unbatch_fn": 2}
 """Ours, and only where both are there."""
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 
 class UserFunction(NamedTuple):
     """One function of the user's."""
@@ -127,7 +129,7 @@ def _find(module: Optional[ModuleType], arguments: Dict[str, int]) -> Dict[str, 
         function = getattr(module, name, None)
         if not callable(function):
             continue
-        count = len(inspect.signature(function).parameters)
+        count = _count_arguments(function, plain)
         may_take_context = name not in ("execution_parameters_fn", *BATCH_ARGUMENTS)
         if count != plain and not (may_take_context and count == plain + 1):
             raise HandlerFailed(
@@ -138,3 +140,10 @@ def _find(module: Optional[ModuleType], arguments: Dict[str, int]) -> Dict[str, 
         )
         found[name] = UserFunction(function, count == plain + 1, is_async)
     return found
+
+
+def _count_arguments(function: Callable[..., Any], plain: int) -> int:
+    """Return how many arguments a function wants; one with ``*args`` is glad of the plain ones."""
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    count = sum(kind in _POSITIONAL for kind in kinds)
+    return max(count, plain) if inspect.Parameter.VAR_POSITIONAL in kinds else count
