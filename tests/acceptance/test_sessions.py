@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from server import Server, wait_for
+from handlers import ECHO
+from server import IMAGE, ROLE, Server, wait_for
 
 OPENED = "X-Amzn-SageMaker-New-Session-Id"
 
@@ -108,6 +110,75 @@ def test_every_call_of_a_session_reaches_the_worker_that_opened_it(server: Serve
 
     assert all(len(seen) == 1 for seen in pids.values())
     assert len(set.union(*pids.values())) > 1, "sessions are spread over workers"
+
+
+SLOW_COUNTER = COUNTER.replace("request = ", "__import__('time').sleep(0.05)\n    request = ", 1)
+
+
+def test_a_session_of_a_pipeline_stays_with_the_worker_of_its_last_container(
+    server: Server,
+) -> None:
+    server.sagemaker.create_model(
+        ModelName="in-a-row",
+        ExecutionRoleArn=ROLE,
+        Containers=[
+            {
+                "Image": IMAGE,
+                "ContainerHostname": name,
+                "ModelDataUrl": server.upload({"code/inference.py": code}, f"in-a-row/{name}"),
+                "Environment": {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"},
+            }
+            for name, code in (("pass", ECHO), ("count", SLOW_COUNTER))
+        ],
+    )
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": "in-a-row",
+        "InstanceType": "ml.m5.large",
+        "InitialInstanceCount": 2,
+    }
+    server.sagemaker.create_endpoint_config(
+        EndpointConfigName="in-a-row", ProductionVariants=[variant]
+    )
+    server.sagemaker.create_endpoint(EndpointName="in-a-row", EndpointConfigName="in-a-row")
+    server.wait_for_status("in-a-row", "InService")
+
+    runtime = server.client("sagemaker-runtime", max_pool_connections=8)
+
+    def ask(session: str, **request: Any) -> dict[str, Any]:
+        reply: dict[str, Any] = runtime.invoke_endpoint(
+            EndpointName="in-a-row",
+            SessionId=session,
+            Body=json.dumps(request),
+            ContentType="application/json",
+        )
+        return {**reply, **json.load(reply["Body"])}
+
+    with ThreadPoolExecutor(8) as pool:  # so that workers are busy when others are called
+        opened = list(pool.map(lambda _: ask("NEW_SESSION", expires=in_seconds(600)), range(16)))
+        sessions = [answer["NewSessionId"].partition(";")[0] for answer in opened]
+        places = dict(zip(sessions, [answer["pid"] for answer in opened], strict=True))
+        # Three workers are more than instances: on one of these are two that have sessions.
+        assert len(set(places.values())) > 2, "sessions are spread over workers"
+        for n in range(3):
+            for session, answer in zip(sessions, pool.map(ask, sessions), strict=True):
+                assert (answer["count"], answer["pid"]) == (n + 1, places[session])
+
+    assert ask(sessions[0], close=True)["ClosedSessionId"] == sessions.pop(0)
+    victim = places[sessions[0]]
+    os.kill(victim, signal.SIGKILL)
+
+    def is_gone() -> bool:
+        try:
+            ask(sessions[0])
+        except ClientError as error:
+            return "is gone" in str(error)
+        return False
+
+    wait_for(is_gone, timeout_s=20, what="the session to be gone with its worker")
+    for session in sessions:
+        if places[session] != victim:
+            assert ask(session)["pid"] == places[session]
 
 
 @pytest.mark.parametrize("header", ["X-Amzn-SageMaker-Session-Id", OPENED])

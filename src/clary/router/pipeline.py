@@ -31,6 +31,7 @@ from clary.metrics.registry import VariantCounters
 from clary.router.admission import admit
 from clary.router.balancing import choose_worker
 from clary.router.invocation import Carrier, Invocation, Resubmit
+from clary.router.sessions import Session
 from clary.router.table import Container, Endpoint, PipelineInstance, Variant, Worker
 from clary.settings import RouterSettings
 
@@ -86,8 +87,15 @@ class Pipelines:
             raise
         variant.counters.invocations += 1
 
-    def choose(self, container: Container) -> Worker | None:
-        """Return the worker for the next step in a container; None when none is connected."""
+    def choose(self, container: Container, session: Session | None) -> Worker | None:
+        """Return the worker for the next step in a container; None when none is connected.
+
+        In the container that has opened the client's session, it is the worker that has it.
+        """
+        if session is not None and session.place is not None:
+            for worker in container.workers:
+                if worker.channel.life == session.place.worker_life:
+                    return worker if worker.channel.is_ready else None
         return choose_worker(container.workers, self.settings.pack_below_s, time.monotonic())
 
     def find(self, step: "Step") -> Worker | None:
@@ -101,7 +109,9 @@ class Pipelines:
             for instance in variant.instances:
                 if instance.id == chain.instance_id and isinstance(instance, PipelineInstance):
                     container = instance.container_named(step.container)
-                    return None if container is None else self.choose(container)
+                    return (
+                        None if container is None else self.choose(container, chain.client.session)
+                    )
         return None
 
     # Steps that wait for a worker ---------------------------------------------------------
@@ -335,7 +345,7 @@ class Chain:
             Overloaded: The worker's queue is full.
         """
         container = self.containers[0]
-        worker = self.pipelines.choose(container)
+        worker = self.pipelines.choose(container, self.client.session)
         if worker is None:
             self.pipelines.wait(self._current)
         else:
@@ -389,7 +399,7 @@ class Chain:
         is_last = index == len(self.containers) - 1
         meta = self.pipelines.metas.next(self.client.meta, meta, is_last=is_last)
         self._current = Step(self, index, meta, body)
-        worker = self.pipelines.choose(self.containers[index])
+        worker = self.pipelines.choose(self.containers[index], self.client.session)
         if worker is None:
             self.send(self._current)
             return
