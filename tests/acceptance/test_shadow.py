@@ -121,6 +121,48 @@ def test_every_call_is_copied_and_its_own_answer_comes_back(
     wait_for(are_copied, what="copies whose answers are large", poll_s=0.05)
 
 
+TELLER = """
+def model_fn(model_dir):
+    return None
+
+def predict_fn(data, model):
+    for word in ("once", "upon", "a", "time"):
+        yield word + " "
+
+def output_fn(prediction, accept):
+    return prediction, "text/plain"
+"""
+
+
+def test_a_streamed_call_is_copied_and_the_stream_is_productions(
+    server: Server, calls: Callable[[], int], mode: Path, tmp_path: Path
+) -> None:
+    environment = {**ONE_WORKER, "MODE": str(mode), "SEEN": str(tmp_path / "seen")}
+    deploy_variants(
+        server,
+        "streamed",
+        [a_variant_of(server, "streamed-production", TELLER)],
+        [a_variant_of(server, "streamed-shadow", SHADOW, environment=environment)],
+    )
+
+    def told() -> tuple[list[bytes], str]:
+        reply = server.runtime.invoke_endpoint_with_response_stream(
+            EndpointName="streamed", Body=b"{}", ContentType="application/json"
+        )
+        parts = [event["PayloadPart"]["Bytes"] for event in reply["Body"]]
+        return parts, reply["InvokedProductionVariant"]
+
+    story = ([b"once ", b"upon ", b"a ", b"time "], "streamed-production")
+    for n, behaviour in enumerate(("good", "large", "raise", "slow"), 1):
+        mode.write_text(behaviour)
+        assert told() == story
+        wait_for(lambda n=n: calls() == n, what="the copy")  # type: ignore[misc]
+    mode.write_text("crash")
+    assert told() == story
+    wait_for(lambda: calls() == 5, what="the copy that ends the shadow's worker")
+    assert told() == story
+
+
 def counted(server: Server, name: str, variant: str, what: str) -> int:
     """What the gateways have told so far, which they do each second."""
     with urllib.request.urlopen(f"{server.url}/_clary/endpoints/{name}", timeout=5) as reply:
