@@ -19,11 +19,18 @@ def output_fn(prediction, accept): import json; return json.dumps(prediction)
 
 
 class MultiModelEndpoint:
-    """One multi-model endpoint of a server, and the prefix that its models lie under."""
+    """One multi-model endpoint of a server, and the prefix that its models lie under.
 
-    def __init__(self, server: Server, name: str) -> None:
+    Args:
+        server: Where the endpoint is.
+        name: Of endpoint, configuration and model, and the prefix.
+        storage: The server whose S3 has the models, where it is another one.
+    """
+
+    def __init__(self, server: Server, name: str, *, storage: Server | None = None) -> None:
         self.server = server
         self.name = name
+        self.s3 = (storage or server).s3
 
     def create(
         self,
@@ -35,8 +42,8 @@ class MultiModelEndpoint:
     ) -> "MultiModelEndpoint":
         """Make the endpoint, and wait until it is InService."""
         sagemaker, name = self.server.sagemaker, self.name
-        if "models" not in {b["Name"] for b in self.server.s3.list_buckets()["Buckets"]}:
-            self.server.s3.create_bucket(Bucket="models")
+        if "models" not in {b["Name"] for b in self.s3.list_buckets()["Buckets"]}:
+            self.s3.create_bucket(Bucket="models")
         sagemaker.create_model(
             ModelName=name,
             ExecutionRoleArn=ROLE,
@@ -62,7 +69,7 @@ class MultiModelEndpoint:
     def put(self, target: str, files: Mapping[str, Contents] | bytes) -> str:
         """Upload a model: an archive of these files, or these bytes as they are."""
         body = files if isinstance(files, bytes) else archive(files)
-        self.server.s3.put_object(Bucket="models", Key=f"{self.name}/{target}", Body=body)
+        self.s3.put_object(Bucket="models", Key=f"{self.name}/{target}", Body=body)
         return target
 
     def put_named(self, target: str, name: str = "") -> str:

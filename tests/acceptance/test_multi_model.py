@@ -1,17 +1,20 @@
 """Multi-model endpoints with stock boto3."""
 
 import os
+import random
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
+from clary.worker.memory import memory_kib
 from handlers import ECHO
 from multi_models import MultiModelEndpoint
-from server import Server, wait_for
+from server import Server, descendants, process_table, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +219,55 @@ def test_models_are_loaded_anew_after_a_restart_of_the_server(tmp_path):
         assert after["pid"] != before["pid"]
 
 
+def test_s3_away_while_loading_is_said_and_harms_no_neighbour(tmp_path):
+    with (
+        Server(tmp_path / "s3") as storage,
+        Server(
+            tmp_path / "server",
+            CLARY_STORAGE_S3_ENDPOINT_URL=storage.url,
+            CLARY_FLEET_MODEL_LOAD_TIMEOUT_S="3",
+        ) as server,
+    ):
+        endpoint = MultiModelEndpoint(server, "far", storage=storage).create()
+        warm, cold = endpoint.put_named("warm.tar.gz"), endpoint.put_named("cold.tar.gz")
+        before = endpoint.invoke(warm)
+        storage.stop()
+        with ThreadPoolExecutor(2) as pool:
+            colds = [pool.submit(refused, endpoint, cold) for _ in range(2)]
+            while not all(call.done() for call in colds):
+                assert endpoint.invoke(warm) == before
+        for call in colds:
+            error = call.result()
+            assert error["Error"]["Code"] == "ModelError"
+            assert "cold.tar.gz cannot be loaded" in error["OriginalMessage"]
+            assert "within 3 s: The S3 of storage.s3_endpoint_url" in error["OriginalMessage"]
+        assert endpoint.loaded() == {warm}
+        storage.start()
+        assert endpoint.invoke(cold)["model"] == "cold"
+        assert endpoint.invoke(warm) == before
+
+
+def test_a_load_goes_on_when_s3_comes_back(tmp_path):
+    with Server(tmp_path) as server:
+        endpoint = MultiModelEndpoint(server, "back").create()
+        warm, cold = endpoint.put_named("warm.tar.gz"), endpoint.put_named("cold.tar.gz")
+        before = endpoint.invoke(warm)
+        (objects,) = server.pids("clary-objects")
+        os.kill(objects, signal.SIGSTOP)
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                call = pool.submit(endpoint.invoke, cold)
+                wait_for(lambda: endpoint.models()[cold]["state"] == "loading", what="the load")
+                assert endpoint.invoke(warm) == before
+                assert not call.done()
+                os.kill(objects, signal.SIGKILL)  # another one takes its place
+                assert call.result()["model"] == "cold"
+        finally:
+            if objects in server.pids("clary-objects"):
+                os.kill(objects, signal.SIGCONT)
+        assert endpoint.models()[cold]["loads"] == 1
+
+
 def test_without_a_cache_a_model_is_unloaded_after_its_call(server):
     endpoint = MultiModelEndpoint(server, "uncached").create(
         MultiModelConfig={"ModelCacheSetting": "Disabled"}
@@ -261,35 +313,77 @@ def test_several_instances_share_the_models(tmp_path):
         assert len({row["instance"] for row in endpoint.models().values()}) == 2
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_thousand_models_with_zipf_traffic_behave_like_an_lru(tmp_path):
-    import random
+WEIGHTY = """
+import os
 
-    held, calls = 50, 1500
-    with Server(tmp_path, CLARY_FLEET_MULTI_MODEL_MAX_MODELS=str(held)) as server:
+def model_fn(model_dir):
+    with open(os.path.join(model_dir, "name.txt")) as file:
+        return file.read(), b"w" * (8 << 20)
+
+def predict_fn(data, model):
+    return model[0]
+
+def output_fn(prediction, accept):
+    return '"' + prediction + '"', "application/json"
+"""
+
+
+def lru_hits(trace, held):
+    """Count the hits of a cache of so many models that forgets the least recently used."""
+    cache, hits = {}, 0
+    for n in trace:
+        hits += cache.pop(n, None) is not None
+        cache[n] = True
+        if len(cache) > held:
+            del cache[next(iter(cache))]
+    return hits
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_thousand_models_with_zipf_traffic_behave_like_an_lru(tmp_path):
+    held, calls = 50, 1000
+    with Server(tmp_path) as server:
         endpoint = MultiModelEndpoint(server, "zipf").create()
         for n in range(1000):
-            endpoint.put_named(f"m{n}.tar.gz")
-        choice = random.Random(7)
+            endpoint.put(f"m{n}.tar.gz", {"code/inference.py": WEIGHTY, "name.txt": f"m{n}"})
+        # What fifty of them take, the process that waits for the next one among it.
+        for n in range(950, 950 + held):
+            assert endpoint.invoke(f"m{n}.tar.gz") == f"m{n}"
+        (host,) = server.pids("clary-host", "zipf/")
+
+        def taken_mib():
+            workers = descendants(process_table(), {host})
+            return sum(memory_kib(pid) for pid in workers) / 1024
+
+        limit_mib = round(taken_mib())
+        server.stop()
+        server.environment["CLARY_FLEET_MULTI_MODEL_MEMORY_MIB"] = str(limit_mib)
+        server.start()
+        (host,) = wait_for(lambda: server.pids("clary-host", "zipf/"), what="the instance")
+
         weights = [1 / (n + 1) for n in range(1000)]
-        trace = choice.choices(range(1000), weights, k=calls)
-        cache, hits = {}, 0
-        for n in trace:
-            hits += n in cache
-            cache.pop(n, None)
-            cache[n] = None
-            if len(cache) > held:
-                del cache[next(iter(cache))]
-        memory = []
+        trace = random.Random(7).choices(range(1000), weights, k=calls)
+        started = time.monotonic()
+        memory, told, loaded = [], [], []
         for number, n in enumerate(trace):
-            assert endpoint.invoke(f"m{n}.tar.gz")["model"] == f"m{n}"
-            if number >= calls // 2 and number % 100 == 0:
-                memory.append(sum(row["memory_mib"] for row in endpoint.models().values()))
+            assert endpoint.invoke(f"m{n}.tar.gz") == f"m{n}"
+            if number >= calls // 3 and number % 50 == 0:
+                memory.append(taken_mib())
+                told.append(sum(row["memory_mib"] for row in endpoint.models().values()))
+                loaded.append(len(endpoint.loaded()))
         loads = sum(row["loads"] for row in endpoint.models().values())
-        assert abs((calls - loads) / calls - hits / calls) < 0.02
-        assert len(endpoint.loaded()) == held
-        assert max(memory) < 1.2 * min(memory)
+        simulated = lru_hits(trace, held) / calls
+        print(
+            f"hit rate {1 - loads / calls:.4f}, simulated {simulated:.4f}; "
+            f"{loads} loads and {calls} calls in {time.monotonic() - started:.0f} s; limit "
+            f"{limit_mib} MiB, taken {min(memory):.0f} to {max(memory):.0f} MiB, "
+            f"{min(loaded)} to {max(loaded)} models"
+        )
+        assert abs(1 - loads / calls - simulated) < 0.02
+        assert max(told) <= limit_mib
+        assert max(memory) < 1.1 * limit_mib
+        assert max(memory) < 1.15 * min(memory)
 
 
 SERVER = Path(__file__).parent / "multi_model_server.py"

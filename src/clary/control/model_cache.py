@@ -2,7 +2,8 @@
 
 The eviction rule of a multi-model endpoint, for each instance by itself:
 
-1. A model is unloaded for another one when memory is full, or the count limit is reached.
+1. A model is unloaded for another one when memory is full, or the count limit is reached. The
+   process that waits for the next model takes its part of the memory.
 2. The least recently used one goes first.
 3. Pinned models, and models with open calls, stay.
 """
@@ -26,9 +27,16 @@ class Room:
     """What an instance has for models."""
 
     memory_kib: int
+    spare_kib: int = 0
+    """What the process that waits for the next model takes of it."""
     max_models: int = 0
     """0: no limit but memory."""
     pinned: frozenset[str] = frozenset()
+
+    @property
+    def models_kib(self) -> int:
+        """Memory for the models themselves."""
+        return self.memory_kib - self.spare_kib
 
 
 def is_full(models: Sequence[LoadedModel], room: Room, *, loading: int) -> bool:
@@ -47,14 +55,14 @@ def is_full(models: Sequence[LoadedModel], room: Room, *, loading: int) -> bool:
     if not models:
         return False
     taken = sum(model.memory_kib for model in models)
-    return taken + loading * taken // len(models) > room.memory_kib
+    return taken + loading * taken // len(models) > room.models_kib
 
 
 def is_over(models: Sequence[LoadedModel], room: Room) -> bool:
     """Whether those in memory are too many, or too large together."""
     if room.max_models and len(models) > room.max_models:
         return True
-    return sum(model.memory_kib for model in models) > room.memory_kib
+    return sum(model.memory_kib for model in models) > room.models_kib
 
 
 def eviction_order(

@@ -39,6 +39,8 @@ class ModelFleet(Protocol):
 
     def held_models(self, instance_id: str) -> tuple[HeldModel, ...]: ...
 
+    def spare_memory_kib(self, instance_id: str) -> int: ...
+
     async def fetch_model(self, instance_id: str, name: str) -> None: ...
 
     async def load_model(self, instance_id: str, name: str) -> None: ...
@@ -77,6 +79,8 @@ class _Instance:
     loading: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     in_room: set[str] = field(default_factory=set)
     """Those of ``loading`` that room was made for."""
+    trouble: dict[str, str] = field(default_factory=dict)
+    """Those of ``loading`` that could not be fetched, and are tried again; and why."""
     unloading: dict[str, asyncio.Task[bool]] = field(default_factory=dict)
     lost: dict[str, bool] = field(default_factory=dict)
     """Models that their server did not know any more, and whether it was for want of memory."""
@@ -165,6 +169,7 @@ class ModelLoads:
             return
         finally:
             instance.in_room.discard(name)
+            instance.trouble.pop(name, None)
             if instance.loading.get(name) is asyncio.current_task():
                 del instance.loading[name]
         await self._publish(instance_id, held)
@@ -180,6 +185,7 @@ class ModelLoads:
             await asyncio.wait([leaving])
         room = Room(
             memory_kib=facts.memory_kib,
+            spare_kib=self._fleet.spare_memory_kib(instance_id),
             max_models=facts.max_models,
             pinned=frozenset(facts.pinned),
         )
@@ -194,7 +200,7 @@ class ModelLoads:
             return held
         try:
             async with asyncio.timeout(facts.load_timeout_s):
-                await self._fetch(instance_id, name)
+                await self._fetch(instance, instance_id, name)
                 await self._make_room(instance, instance_id, room, name)
                 await self._load_now(instance, instance_id, room, name)
                 held = self._find(instance_id, name)
@@ -207,20 +213,23 @@ class ModelLoads:
         except TimeoutError:
             await self._forget(instance_id, name)
             text = f"it could not be loaded within {facts.load_timeout_s:g} s"
-            raise ModelNotLoaded(text) from None
+            trouble = instance.trouble.get(name)
+            raise ModelNotLoaded(f"{text}: {trouble}" if trouble else text) from None
         return held
 
-    async def _fetch(self, instance_id: str, name: str) -> None:
+    async def _fetch(self, instance: _Instance, instance_id: str, name: str) -> None:
         """Fetch, and try again while S3 is away; the caller's time limit ends it."""
         attempt = 0
         while True:
             try:
                 await self._fleet.fetch_model(instance_id, name)
+                instance.trouble.pop(name, None)
                 return
             except (NotFound, PermanentError, AccessDenied):
                 raise
             except Error as error:
                 log.warning("model %s: %s; trying again", name, error)
+                instance.trouble[name] = str(error)
                 await asyncio.sleep(FETCH_PAUSES_S[min(attempt, len(FETCH_PAUSES_S) - 1)])
                 attempt += 1
 
@@ -264,7 +273,7 @@ class ModelLoads:
         while is_over(self._loaded(instance, instance_id), room):
             if await self._evict_one(instance, instance_id, room, keep={held.name}):
                 continue
-            if held.memory_kib <= room.memory_kib and self._has_busy(
+            if held.memory_kib <= room.models_kib and self._has_busy(
                 instance, instance_id, room, keep={held.name}
             ):
                 await asyncio.sleep(BUSY_PAUSE_S)
@@ -273,7 +282,7 @@ class ModelLoads:
             raise ModelNotLoaded(
                 f"it takes {held.memory_kib // 1024} MiB, and does not fit into the "
                 f"{room.memory_kib // 1024} MiB that the instance has for models beside what is "
-                "pinned (507)"
+                "pinned and the process that waits for the next one (507)"
             )
 
     async def _evict_one(

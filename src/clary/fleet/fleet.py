@@ -281,6 +281,13 @@ class Fleet:
             return ()
         return instance.models.held()
 
+    def spare_memory_kib(self, instance_id: str) -> int:
+        """Return what an instance's memory for models holds beside models."""
+        instance = self._instances.get(instance_id)
+        if instance is None or instance.models is None:
+            return 0
+        return instance.models.spare_memory_kib()
+
     async def fetch_model(self, instance_id: str, name: str) -> None:
         """Bring a model's files to an instance.
 

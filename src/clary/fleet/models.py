@@ -44,7 +44,7 @@ class MultiModel:
     caches_models: bool
     pinned: tuple[str, ...]
     memory_kib: int
-    """Memory for loaded models."""
+    """Memory for loaded models, and for the process that waits for the next one."""
     max_models: int
     """Most loaded models; 0: no limit."""
     load_timeout_s: float
@@ -75,6 +75,10 @@ class ModelHolder(Protocol):
 
     def held(self) -> tuple[HeldModel, ...]:
         """Return the models that take calls now."""
+        ...
+
+    def spare_memory_kib(self) -> int:
+        """Return what the holder itself takes of the memory for models, to load the next one."""
         ...
 
     async def load(self, name: str, directory: Path) -> None:
@@ -165,6 +169,10 @@ class HostedModels:
             if model.state == "ready"
         )
 
+    def spare_memory_kib(self) -> int:
+        status = self._status()
+        return 0 if status is None else status.spare_memory_kib
+
     async def load(self, name: str, directory: Path) -> None:
         self._tell({"op": "unload", "model": name})  # forgets why it failed the last time
         self._tell({"op": "load", "model": name, "spec": self._spec_of(directory)})
@@ -251,6 +259,9 @@ class ServedModels:
             for name, address in self._loaded.items()
             if address == now  # a server that was started anew has another port, and no model
         )
+
+    def spare_memory_kib(self) -> int:
+        return 0  # nothing waits
 
     async def adopt(self) -> None:
         """Ask the server which models it has, after control was started anew."""

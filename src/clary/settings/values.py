@@ -176,9 +176,10 @@ class FleetSettings:
     """Most workers of one instance unless the model says a number. 0: the cores of this machine."""
 
     multi_model_memory_mib: int = 0
-    """Memory of the loaded models of one instance of a multi-model endpoint, in MiB; beyond it the
-    least recently used are unloaded. 0: the memory of the instance type where ``capacity`` is
-    ``strict``, else four fifths of this machine's."""
+    """Memory of the loaded models of one instance of a multi-model endpoint, and of the process
+    that waits for the next one, in MiB; beyond it the least recently used are unloaded. 0: the
+    memory of the instance type where ``capacity`` is ``strict``, else four fifths of this
+    machine's."""
 
     multi_model_max_models: int = 0
     """Most loaded models of one instance of a multi-model endpoint. 0: as many as memory holds."""

@@ -51,6 +51,7 @@ class ModelWatch(Watch):
         self._unloading: List[Key] = []
         self._load_failures: Dict[str, str] = {}
         self._memory_kib: Dict[Key, int] = {}
+        self._spare_memory_kib = 0
         self._next_index = max(index for _, index in self.workers) + 1
 
     # What others want ---------------------------------------------------------------------
@@ -104,9 +105,12 @@ class ModelWatch(Watch):
             self._start_spare(now)
 
     def measured(self, key: Key, memory_kib: int) -> None:
-        """A model's process takes so much memory."""
+        """A process, of a model or the spare, takes so much memory."""
         if abs(memory_kib - self._memory_kib.get(key, 0)) >= MEASURE_STEP_KIB:
             self._memory_kib[key] = memory_kib
+            if self.is_spare(key):
+                # The next spare will take as much: told also while there is none.
+                self._spare_memory_kib = memory_kib
 
     def ended(self, key: Key, ending: Ending, now: float) -> List[Action]:
         """A process ended, or could not be started."""
@@ -185,6 +189,7 @@ class ModelWatch(Watch):
             if key not in self._model_names
         ]
         status["containers"][0]["workers"] = spares
+        status["spare_memory_kib"] = self._spare_memory_kib
         status["models"] = [
             *({"name": name, "state": LOADING} for name in self._wanted),
             *(self._model_status(key, name) for key, name in self._model_names.items()),

@@ -163,6 +163,19 @@ def test_memory_is_told_when_it_has_changed_by_a_mebibyte():
     assert told() == 21_100
 
 
+def test_the_memory_of_the_spare_is_told_also_between_two_spares():
+    story = Story()
+    story.warm(SPARE)
+    story.watch.measured(SPARE, 9_000)
+    assert story.watch.status()["spare_memory_kib"] == 9_000
+    story.load("a")
+    story.due()
+    story.watch.answered(SPARE, story.now)
+    story.watch.measured(SPARE, 30_000)  # by now it is a model
+    assert story.watch.status()["spare_memory_kib"] == 9_000
+    assert story.watch.status()["models"][0]["memory_kib"] == 30_000
+
+
 def test_an_instance_whose_spares_keep_dying_is_unhealthy_but_its_models_serve():
     story = a_loaded_model()
     for _ in range(3):

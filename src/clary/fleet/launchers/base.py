@@ -62,6 +62,9 @@ class InstanceStatus:
     models: tuple[ModelStatus, ...] = ()
     """Of a multi-model endpoint, where the host holds them."""
 
+    spare_memory_kib: int = 0
+    """Memory of the process that waits for the next model, where the host holds them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchOrder:
