@@ -342,7 +342,7 @@ def lru_hits(trace, held):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_thousand_models_with_zipf_traffic_behave_like_an_lru(tmp_path):
-    held, calls = 50, 1000
+    held, calls = 50, 700
     with Server(tmp_path) as server:
         endpoint = MultiModelEndpoint(server, "zipf").create()
         for n in range(1000):

@@ -13,6 +13,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -130,12 +131,88 @@ def output_fn(prediction: dict, accept: str) -> tuple[str, str]:
 TEXTS = ["This film was great!", "dull . slow .", "a joy to watch"]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_transformers_classifier_runs_with_the_requirements_of_its_archive(
-    tmp_path: Path,
-) -> None:
-    with Server(tmp_path, UV_FIND_LINKS=torch_wheels()) as server:
+PREPARE_TEXTS = '''
+"""First step: the same texts, tidied up."""
+
+import json
+
+
+def model_fn(model_dir):
+    return {}
+
+
+def input_fn(body, content_type):
+    return json.loads(body)["texts"]
+
+
+def predict_fn(texts, model):
+    kept = ("".join(c for c in text.lower() if c.isalnum() or c in " .,!?") for text in texts)
+    return {"texts": [text.strip()[:512] for text in kept]}
+
+
+def output_fn(prediction, accept):
+    return json.dumps(prediction), "application/json"
+'''
+
+EXPLAIN = '''
+"""Last step: a sentence for each label, and how sure the classifier is."""
+
+import json
+
+SENTENCES = {"GREAT": "The writer liked it", "DULL": "The writer was bored"}
+
+
+def model_fn(model_dir):
+    return {}
+
+
+def input_fn(body, content_type):
+    return json.loads(body)
+
+
+def predict_fn(classified, model):
+    return {
+        "results": [
+            {
+                "label": label,
+                "sentence": SENTENCES.get(label, label),
+                "confidence": round(max(row), 4),
+                "tier": "high" if max(row) > 0.9 else "medium" if max(row) > 0.7 else "low",
+            }
+            for label, row in zip(classified["labels"], classified["probabilities"])
+        ]
+    }
+
+
+def output_fn(prediction, accept):
+    return json.dumps(prediction), "application/json"
+'''
+
+REPOSITORY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sentiment"
+
+
+class Transformers(NamedTuple):
+    """A server, a saved text classifier, and what that says of ``TEXTS`` when called directly."""
+
+    server: Server
+    saved: dict[str, bytes]
+    expected: list[list[float]]
+
+
+@pytest.fixture(scope="module")
+def transformers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transformers]:
+    """Have the model made by a handler, in the environment that its requirements make."""
+    directory = tmp_path_factory.mktemp("transformers")
+    for step, code in (("preprocessor", PREPARE_TEXTS), ("postprocessor", EXPLAIN)):
+        (directory / step).mkdir()
+        (directory / step / "inference.py").write_text(code)
+    (directory / "clary.toml").write_text(
+        "".join(
+            f'[[runners]]\nmatch = "{REPOSITORY}:{step}-*"\ncode = "{step}"\n'
+            for step in ("preprocessor", "postprocessor")
+        )
+    )
+    with Server(directory, UV_FIND_LINKS=torch_wheels(), CLARY_CONFIG="clary.toml") as server:
         started = time.monotonic()
         server.create_endpoint(
             "maker", {"code/inference.py": MAKER, "code/requirements.txt": REQUIREMENTS}
@@ -148,41 +225,96 @@ def test_a_transformers_classifier_runs_with_the_requirements_of_its_archive(
             saved = {name: tar.extractfile(name).read() for name in tar.getnames()}  # type: ignore[union-attr]
         expected = json.loads(saved.pop("expected.json"))
         assert {"config.json", "model.safetensors"} <= saved.keys()
+        yield Transformers(server, saved, expected)
 
-        code = {"inference/handler.py": CLASSIFIER, "requirements.txt": REQUIREMENTS}
-        in_code = {**saved, **{f"code/{path}": text for path, text in code.items()}}
-        server.s3.put_object(Bucket="models", Key="sourcedir.tar.gz", Body=archive(code))
-        ways = {
-            "/opt/ml/code": in_code,
-            "/opt/ml/model/code": in_code,
-            "s3://models/sourcedir.tar.gz": saved,
-        }
-        for number, (directory, files) in enumerate(ways.items()):
-            started = time.monotonic()
-            name = f"classifier-{number}"
-            server.create_endpoint(
-                name,
-                files,
-                image=FRAMEWORK_IMAGE,
-                environment={
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_transformers_classifier_runs_with_the_requirements_of_its_archive(
+    transformers: Transformers,
+) -> None:
+    server, saved, expected = transformers
+    code = {"inference/handler.py": CLASSIFIER, "requirements.txt": REQUIREMENTS}
+    in_code = {**saved, **{f"code/{path}": text for path, text in code.items()}}
+    server.s3.put_object(Bucket="models", Key="sourcedir.tar.gz", Body=archive(code))
+    ways = {
+        "/opt/ml/code": in_code,
+        "/opt/ml/model/code": in_code,
+        "s3://models/sourcedir.tar.gz": saved,
+    }
+    for number, (directory, files) in enumerate(ways.items()):
+        started = time.monotonic()
+        name = f"classifier-{number}"
+        server.create_endpoint(
+            name,
+            files,
+            image=FRAMEWORK_IMAGE,
+            environment={
+                "SAGEMAKER_PROGRAM": "inference/handler.py",
+                "SAGEMAKER_SUBMIT_DIRECTORY": directory,
+            },
+        )
+        server.wait_for_status(name, "InService", timeout_s=90)
+        print(f"{directory}: in service after {time.monotonic() - started:.1f} s")
+
+        answer = json.loads(server.invoke(name, json.dumps({"texts": TEXTS}), Accept="*/*"))
+        assert answer["probabilities"] == [pytest.approx(row, abs=1e-4) for row in expected]
+        assert answer["predictions"] == [row.index(max(row)) for row in expected]
+        assert answer["labels"] == [["DULL", "GREAT"][i] for i in answer["predictions"]]
+        one = json.loads(server.invoke(name, json.dumps({"text": TEXTS[0]})))
+        assert one["predictions"] == answer["predictions"][:1]
+        with pytest.raises(server.runtime.exceptions.ModelError, match="cannot be written"):
+            server.invoke(name, json.dumps("a joy"), Accept="text/csv")
+        server.delete_endpoint(name)
+    # One environment for all of them: it is known by what is in requirements.txt.
+    assert len(list((server.data_dir / "environments").glob("*/bin/python"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_it_runs_between_a_preprocessor_and_a_postprocessor(transformers: Transformers) -> None:
+    server, saved, expected = transformers
+    code = {"code/inference/handler.py": CLASSIFIER, "code/requirements.txt": REQUIREMENTS}
+    server.sagemaker.create_model(
+        ModelName="sentiment-pipeline",
+        ExecutionRoleArn=ROLE,
+        Containers=[
+            {"Image": f"{REPOSITORY}:preprocessor-v1", "ContainerHostname": "preprocessor"},
+            {
+                "Image": f"{REPOSITORY}:model-v1",
+                "ModelDataUrl": server.upload({**saved, **code}, "sentiment"),
+                "ContainerHostname": "model",
+                "Environment": {
                     "SAGEMAKER_PROGRAM": "inference/handler.py",
-                    "SAGEMAKER_SUBMIT_DIRECTORY": directory,
+                    "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/code",
+                    "MODEL_MAX_BATCH_SIZE": "32",
                 },
-            )
-            server.wait_for_status(name, "InService", timeout_s=90)
-            print(f"{directory}: in service after {time.monotonic() - started:.1f} s")
-
-            answer = json.loads(server.invoke(name, json.dumps({"texts": TEXTS}), Accept="*/*"))
-            assert answer["probabilities"] == [pytest.approx(row, abs=1e-4) for row in expected]
-            assert answer["predictions"] == [row.index(max(row)) for row in expected]
-            assert answer["labels"] == [["DULL", "GREAT"][i] for i in answer["predictions"]]
-            one = json.loads(server.invoke(name, json.dumps({"text": TEXTS[0]})))
-            assert one["predictions"] == answer["predictions"][:1]
-            with pytest.raises(server.runtime.exceptions.ModelError, match="cannot be written"):
-                server.invoke(name, json.dumps("a joy"), Accept="text/csv")
-            server.delete_endpoint(name)
-        # One environment for all of them: it is known by what is in requirements.txt.
-        assert len(list((server.data_dir / "environments").glob("*/bin/python"))) == 1
+            },
+            {"Image": f"{REPOSITORY}:postprocessor-v1", "ContainerHostname": "postprocessor"},
+        ],
+    )
+    variant = {
+        "VariantName": "primary",
+        "ModelName": "sentiment-pipeline",
+        "InitialInstanceCount": 1,
+        "InstanceType": "ml.m5.large",
+    }
+    server.sagemaker.create_endpoint_config(
+        EndpointConfigName="sentiment-pipeline", ProductionVariants=[variant]
+    )
+    server.sagemaker.create_endpoint(
+        EndpointName="sentiment-pipeline", EndpointConfigName="sentiment-pipeline"
+    )
+    server.wait_for_status("sentiment-pipeline", "InService", timeout_s=120)
+    # What the first step takes away and changes, the model does not miss.
+    shouted = [f"  {text.upper()} #;" for text in TEXTS]
+    answer = json.loads(server.invoke("sentiment-pipeline", json.dumps({"texts": shouted})))
+    for result, row in zip(answer["results"], expected, strict=True):
+        assert result["label"] == ["DULL", "GREAT"][row.index(max(row))]
+        assert result["confidence"] == pytest.approx(max(row), abs=1e-3)
+        tiers = {0.9: "high", 0.7: "medium", 0.0: "low"}
+        assert result["tier"] == next(tiers[limit] for limit in tiers if max(row) > limit)
+        assert result["sentence"].startswith("The writer")
 
 
 # -- a server of the user's own -------------------------------------------------------------------
