@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clary.messages import (
@@ -60,6 +60,7 @@ def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(sent, cuts):
     assert [tuple(frame) for frame in received] == sent
 
 
+@settings(deadline=None)  # bodies of some MB; the machine may be busy
 @given(
     st.lists(
         st.tuples(
