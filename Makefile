@@ -63,7 +63,7 @@ serve: $(STAMP) ## Run a server on this checkout, with an example endpoint
 	exec $(BIN)/clary up
 
 lock: $(STAMP) ## Resolve the dependencies anew
-	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --universal \
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --universal \
 		--python-version 3.11 --no-emit-index-url --no-header --upgrade --quiet \
 		--output-file requirements.lock
 
