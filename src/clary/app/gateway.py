@@ -24,7 +24,10 @@ async def run_gateway(context: Context) -> None:
     router = Router(settings.router, registry)
     guard = Guard(auth_is_on=settings.auth_is_on, allowed_hosts=settings.server.allowed_hosts)
     names = ["control"] if settings.storage.s3_endpoint_url else ["control", "objects"]
-    services = {name: Service(name, str(context.run_dir / f"{name}.sock")) for name in names}
+    services = {
+        name: Service(name, str(context.run_dir / f"{name}.sock"))
+        for name in (*names, "neighbours")
+    }
     front = FrontDoor(
         settings,
         router,
@@ -55,7 +58,8 @@ async def run_gateway(context: Context) -> None:
     )
     background = [
         asyncio.create_task(subscriber.run()),
-        *(asyncio.create_task(service.find()) for service in services.values()),
+        # A connection would start what is on demand.
+        *(asyncio.create_task(services[name].find()) for name in names),
     ]
     await context.stopping.wait()
     server.close()

@@ -16,7 +16,7 @@ from clary.supervisor import Plan, Role
 
 CORES_PER_GATEWAY = 4
 
-ON_DEMAND = ("jobs",)
+ON_DEMAND = ("jobs", "neighbours")
 """Roles that are started when somebody first connects to ``R/<role>.sock``: each is a module of
 this package."""
 

@@ -95,7 +95,7 @@ def service_fault(
             headers=((b"x-amz-request-id", request_id),),
             close=close,
         )
-    if service in ("sts", "iam", "sns"):
+    if service in ("sts", "iam", "sns"):  # SQS has JSON in all clients of this decade
         body = (
             f"<ErrorResponse><Error><Type>Sender</Type><Code>{escape(code)}</Code>"
             f"<Message>{escape(message)}</Message></Error>"

@@ -1,4 +1,4 @@
-"""Passes requests that are no invocations to control or objects, streamed both ways.
+"""Passes requests that are no invocations to control, objects or neighbours, streamed both ways.
 
 Finds the service of a request by its SigV4 scope, presigned query, target header or action, as AWS
 clients name no other (client-flows.md 0). While the process behind is away, requests wait for it a
@@ -42,11 +42,27 @@ REPEATABLE_METHODS = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE"})
 READING_VERBS = (b"Describe", b"Get", b"List")
 
 
+PROCESSES = {
+    "s3": "objects",
+    "iam": "neighbours",
+    "sns": "neighbours",
+    "sqs": "neighbours",
+    "ecr": "neighbours",
+}
+"""Who serves what a signature names; control serves all else."""
+
+TARGETS = {b"AmazonSQS": "sqs", b"AmazonEC2ContainerRegistry_V20150921": "ecr"}
+"""Services that unsigned requests name by the target header."""
+
+MESSAGE_LINKS = b"/_clary/sns"
+"""Where links in messages of SNS lead. Their readers have no keys: the link is the permission."""
+
+
 class Target(NamedTuple):
     """Who a request is for."""
 
     process: str
-    """``control`` or ``objects``."""
+    """``control``, ``objects`` or ``neighbours``."""
     name: str
     """Service as its signature names it, such as ``sagemaker`` or ``s3``."""
 
@@ -89,9 +105,15 @@ def find_service(request: Request) -> Target:
     headers = request.headers
     scope = sigv4.scope_of(headers, request.query)
     if scope is not None:
-        return Target("objects" if scope.service == "s3" else "control", scope.service)
+        return Target(PROCESSES.get(scope.service, "control"), scope.service)
     path = request.path
-    if b"x-amz-target" in headers or path.startswith((b"/_clary", b"/metrics")):
+    if path.startswith(MESSAGE_LINKS):
+        return Target("neighbours", "sns")
+    target = headers.get(b"x-amz-target")
+    if target is not None:
+        service = TARGETS.get(target.partition(b".")[0], "sagemaker")
+        return Target(PROCESSES.get(service, "control"), service)
+    if path.startswith((b"/_clary", b"/metrics")):
         return Target("control", "sagemaker")
     content_type = headers.get(b"content-type", b"")
     if request.method == b"POST" and content_type.startswith(b"application/x-www-form-urlencoded"):
@@ -119,7 +141,7 @@ def _names_a_bucket(headers: dict[bytes, bytes]) -> bool:
 
 
 class Forwarder:
-    """Starts exchanges with control and objects."""
+    """Starts exchanges with the processes behind."""
 
     def __init__(
         self,

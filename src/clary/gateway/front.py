@@ -16,7 +16,13 @@ from clary import __version__
 from clary.errors import AccessDenied
 from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import render, service_fault
-from clary.gateway.forwarding import Forwarder, Service, Target, find_service
+from clary.gateway.forwarding import (
+    MESSAGE_LINKS,
+    Forwarder,
+    Service,
+    Target,
+    find_service,
+)
 from clary.gateway.guard import Guard
 from clary.gateway.http import BodySink, HttpConnection, Request, sweep
 from clary.gateway.runtime import RuntimeApi
@@ -47,7 +53,8 @@ class FrontDoor:
             settings: All settings.
             router: Takes invocations.
             guard: Checks requests.
-            services: Where to forward to: ``control``, and ``objects`` where there is one.
+            services: Where to forward to: ``control``, ``neighbours``, and ``objects`` where there
+                is one.
             life: Name of this run of the server.
             on_demand: Processes that are started when they are first needed, by name, with the
                 file that is there once that has happened.
@@ -157,6 +164,8 @@ class FrontDoor:
             # request for a verified one.
             if target.process == "objects" and is_browser_upload(request):
                 return ""
+            if is_message_link(request, target):
+                return ""
             return self._guard.check_signature(request, payload_hash, target.name).id
         self._guard.check_open(request)
         return self._guard.claimed_key(request)
@@ -217,3 +226,12 @@ def is_browser_upload(request: Request) -> bool:
     """
     content_type = request.headers.get(b"content-type", b"")
     return request.method == b"POST" and content_type.lower().startswith(b"multipart/form-data")
+
+
+def is_message_link(request: Request, target: Target) -> bool:
+    """Whether this is a link that SNS has sent to somebody: to confirm, to leave, to check."""
+    return (
+        request.method == b"GET"
+        and target == ("neighbours", "sns")
+        and request.path.startswith(MESSAGE_LINKS)
+    )

@@ -5,16 +5,20 @@ gateway has seen already. What is kept can be done again by the journal.
 """
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 SERVICES = ("iam", "sns", "sqs", "ecr")
 """As signatures name them."""
 
 KEPT_HEADERS = ("content-type", "x-amz-target")
+
+MANAGED_POLICY = re.compile(r"arn:(aws[a-z-]*):iam::aws:policy(/(?:.*/)?)([\w+=,.@-]+)")
+"""ARN of a policy of AWS's own: partition, path, name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,12 @@ class Call:
         """Return a parameter; empty when it is not there, or no text."""
         value = self.parameters.get(name, "")
         return value if isinstance(value, str) else ""
+
+    def with_parameter(self, name: str, value: str | int) -> "Call":
+        """Return the same call with another value of a parameter."""
+        if "x-amz-target" in self.headers:
+            return replace(self, body=json.dumps({**self.parameters, name: value}).encode())
+        return replace(self, body=urlencode({**self.parameters, name: value}).encode())
 
     def to_json(self) -> str:
         """Return everything but the body as JSON."""

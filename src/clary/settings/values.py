@@ -257,6 +257,34 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NeighbourSettings:
+    """IAM, SNS, SQS and ECR: here, or somewhere else."""
+
+    iam_endpoint_url: str = ""
+    """Another IAM that calls are passed on to, signed with the server's own AWS credentials (from
+    the standard environment variables and files). Empty: the one of this server."""
+
+    sns_endpoint_url: str = ""
+    """The same for SNS, alarm actions and other notifications included."""
+
+    sqs_endpoint_url: str = ""
+    """The same for SQS. Queues there get nothing from topics here: replace both or neither."""
+
+    ecr_endpoint_url: str = ""
+    """The same for ECR."""
+
+    @property
+    def endpoint_urls(self) -> dict[str, str]:
+        """The endpoints by service; empty for those of this server."""
+        return {
+            "iam": self.iam_endpoint_url,
+            "sns": self.sns_endpoint_url,
+            "sqs": self.sqs_endpoint_url,
+            "ecr": self.ecr_endpoint_url,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings."""
 
@@ -267,6 +295,7 @@ class Settings:
     storage: StorageSettings = field(default_factory=StorageSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     logs: LogSettings = field(default_factory=LogSettings)
+    neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
     runners: tuple[RunnerSettings, ...] = ()
 
     @property
