@@ -6,7 +6,6 @@ not done: the state is made anew from the journal with the next call.
 """
 
 import asyncio
-import importlib.util
 import logging
 import os
 import secrets
@@ -80,13 +79,18 @@ class Services:
             remote = self._remotes.get(call.service)
             if remote is not None:
                 return await remote.answer(call)
-            if importlib.util.find_spec("moto") is None:
-                raise not_installed(call)
             self._checking.check(call)
             if call.service == "sqs" and call.action == "ReceiveMessage":
                 return await self._receive(call)
             return await self._do(call)
         except Fault as fault:
+            return self._checking.answer(call, fault, request_id)
+        except ModuleNotFoundError as error:
+            _log.error("%s is not installed", error.name)
+            return self._checking.answer(call, not_installed(call), request_id)
+        except Exception as error:
+            _log.exception("%s %s failed", call.service, call.action)
+            fault = Fault("InternalFailure", f"{type(error).__name__}: {error}", 500)
             return self._checking.answer(call, fault, request_id)
 
     async def answer_public(self, path: str, query: str, host: str, request_id: str) -> Answer:
