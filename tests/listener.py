@@ -62,7 +62,5 @@ class Listener:
 
     def wait(self, count: int, timeout_s: float = 30.0) -> list[Posted]:
         """Return what was posted, once there are so many of them."""
-        wait_for(
-            lambda: len(self.posted) >= count, timeout_s=timeout_s, what=f"{count} messages"
-        )
+        wait_for(lambda: len(self.posted) >= count, timeout_s=timeout_s, what=f"{count} messages")
         return self.posted

@@ -207,7 +207,7 @@ def test_a_service_can_be_another_server(tmp_path):
             near.client("iam").create_role(RoleName="here", AssumeRolePolicyDocument=TRUST)
             with pytest.raises(ClientError, match="NoSuchEntity"):
                 far.client("iam").get_role(RoleName="here")
-            with pytest.raises(ClientError, match="ServiceUnavailable.*does not answer"):
+            with pytest.raises(ClientError, match=r"ServiceUnavailable.*does not answer"):
                 near.client("sqs").list_queues()
             with pytest.raises(ClientError, match="NotFound"):
                 near.client("sns").get_topic_attributes(TopicArn=f"{topic}-not")

@@ -81,6 +81,8 @@ class Answer:
     status: int
     body: bytes = b""
     content_type: str = "text/xml"
+    query_error: str = ""
+    """Header ``x-amzn-query-error``: the code of old, which Terraform looks for in SQS."""
     subject: str = ""
     """What the call has made, where its parameters do not say: the ARN of a subscription."""
 

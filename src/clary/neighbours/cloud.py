@@ -141,10 +141,12 @@ class Cloud:
             _log.exception("%s %s failed", call.service, call.action)
             raise Fault("InternalFailure", f"{type(error).__name__}: {error}", 500) from error
         subject, self._outbox.subject = self._outbox.subject, ""
+        lower = {name.lower(): str(value) for name, value in headers.items()}
         return Answer(
             status=int(status),
             body=body.encode() if isinstance(body, str) else bytes(body),
-            content_type=headers.get("Content-Type") or headers.get("content-type") or "text/xml",
+            content_type=lower.get("content-type", "text/xml"),
+            query_error=lower.get("x-amzn-query-error", ""),
             subject=subject,
         )
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from moto.core.responses import ActionResult
+from moto.core.responses import ActionResult, EmptyResult
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 from moto.iam.models import AWSManagedPolicy, IAMBackend
 from moto.iam.responses import IamResponse
@@ -34,6 +34,12 @@ _TRUST = {
 
 class IamOperations(IamResponse):
     """IAM's operations."""
+
+    def attach_role_policy(self) -> ActionResult:
+        role = self.backend.get_role(self._get_param("RoleName"))
+        if self._get_param("PolicyArn") in role.managed_policies:
+            return EmptyResult()  # moto counts it twice
+        return super().attach_role_policy()
 
     def simulate_principal_policy(self) -> ActionResult:
         return self._allow_all()

@@ -132,8 +132,12 @@ def plan_change(call: Call, *, account: str, subject: str = "") -> Change:
         return Change(is_written=False, drops_slot=_slot(undone, call, SETTERS[undone]))
     subjects = frozenset(f"{kind}:{name}" for kind, name in named.items())
     if action in SETTERS:
-        slot = _slot(action, call, SETTERS[action])
-        return Change(is_written=True, subjects=subjects, slot=slot)
+        return Change(
+            is_written=True,
+            subjects=subjects,
+            slot=_slot(action, call, SETTERS[action]),
+            keeps_first=action.startswith("Attach"),
+        )
     if action in MAKERS:
         slot = f"{action} {subject} {hashlib.sha256(call.body).hexdigest()}"
         slot = f"{call.service} {call.region} {slot}"

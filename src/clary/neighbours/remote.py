@@ -73,4 +73,5 @@ class Remote:
             status=response.status_code,
             body=response.content,
             content_type=response.headers.get("content-type", "text/xml"),
+            query_error=response.headers.get("x-amzn-query-error", ""),
         )

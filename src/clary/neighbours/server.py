@@ -38,6 +38,8 @@ def build_neighbours(services: Services, *, region: str, authority: str) -> ASGI
             answer = await services.answer(await _call(request, host, region), request_id)
         response = Response(answer.body, answer.status, media_type=None)
         response.headers["content-type"] = answer.content_type
+        if answer.query_error:
+            response.headers["x-amzn-query-error"] = answer.query_error
         if request_id:
             response.headers["x-amzn-requestid"] = request_id
         await response(scope, receive, send)

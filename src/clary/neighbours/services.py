@@ -88,10 +88,10 @@ class Services:
         except ModuleNotFoundError as error:
             _log.error("%s is not installed", error.name)
             return self._checking.answer(call, not_installed(call), request_id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the edge: the client gets an answer
             _log.exception("%s %s failed", call.service, call.action)
-            fault = Fault("InternalFailure", f"{type(error).__name__}: {error}", 500)
-            return self._checking.answer(call, fault, request_id)
+            bug = Fault("InternalFailure", f"{type(error).__name__}: {error}", 500)
+            return self._checking.answer(call, bug, request_id)
 
     async def answer_public(self, path: str, query: str, host: str, request_id: str) -> Answer:
         """Follow a link of a message: confirm, unsubscribe, or the certificate."""

@@ -29,8 +29,12 @@ def test_a_queue_is_at_the_servers_own_address(server, sqs):
     assert sqs.get_queue_url(QueueName="here")["QueueUrl"] == url
     found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     assert found["VisibilityTimeout"] == "5"
-    with pytest.raises(sqs.exceptions.QueueDoesNotExist):
+    with pytest.raises(sqs.exceptions.QueueDoesNotExist) as missing:
         sqs.get_queue_url(QueueName="elsewhere")
+    # What Terraform's provider looks for.
+    error = missing.value.response["Error"]
+    assert error["QueryErrorCode"] == "QueueDoesNotExist"
+    assert error["Code"] == "AWS.SimpleQueueService.NonExistentQueue"
 
 
 def test_messages_are_sent_received_and_deleted(sqs, queue):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from clary.neighbours.calls import Call
 from clary.neighbours.cloud import Cloud
 from clary.neighbours.journal import Entry, Journal
-from clary.neighbours.journal_rule import plan_change
+from clary.neighbours.journal_rule import Change, plan_change
 from clary.neighbours.sns_messages import Signer
 
 ACCOUNT = "123456789012"
@@ -61,8 +61,7 @@ def plan(call, **named):
     ids=lambda call: call.action or "none",
 )
 def test_calls_that_read_or_move_messages_leave_no_trace(call):
-    change = plan(call)
-    assert not (change.is_written or change.drops_slot or change.drops_subject)
+    assert plan(call) == Change(is_written=False)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +131,7 @@ def test_tags_of_other_keys_are_other_slots():
 # The same state from a compact journal ------------------------------------------------------
 
 TRUST = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole"}]}'
-POLICY = (
-    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"%s","Resource":"*"}]}'
-)
+POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"%s","Resource":"*"}]}'
 MANAGED = [
     "arn:aws:iam::aws:policy/AmazonSageMakerFullAccess",
     f"arn:aws:iam::{ACCOUNT}:policy/own",
