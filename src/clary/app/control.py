@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import clary
 from clary.api.app import build_api
@@ -16,12 +17,15 @@ from clary.app.role import Context, run_role
 from clary.app.serving import serve_unix
 from clary.clock import SystemClock
 from clary.control.log_keeping import keep_logs
+from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, Notifier, Webhook
+from clary.control.events import EventDelivery
 from clary.control.loop import ControlLoops
 from clary.control.models import ModelLoads
 from clary.control.publish import Publisher
 from clary.errors import ConfigurationError
 from clary.fleet.fleet import Fleet
 from clary.logs.groups import LogGroups
+from clary.neighbours.publishing import SocketPublisher
 from clary.objects.client import EmbeddedStorage, ExternalStorage, ObjectStorage
 from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
@@ -94,6 +98,19 @@ def object_storage(settings: Settings, run_dir: Path) -> ObjectStorage:
     return EmbeddedStorage(run_dir / "objects.sock")
 
 
+def event_receivers(settings: Settings, notifier: Notifier) -> list[EventReceiver]:
+    """Return who the settings want to be told of events."""
+    wanted = settings.events
+    receivers: list[EventReceiver] = []
+    if wanted.file:
+        path = settings.data_dir / "events.jsonl"
+        receivers.append(EventFile(path, max_bytes=wanted.file_max_bytes))
+    timeout_s = wanted.webhook_timeout_s
+    receivers += [Webhook(url, timeout_s=timeout_s) for url in dict.fromkeys(wanted.webhook_urls)]
+    receivers += [EventTopic(arn, notifier) for arn in dict.fromkeys(wanted.sns_topic_arns)]
+    return receivers
+
+
 async def run_control(context: Context) -> None:
     """Serve the APIs and run the loops until told to stop."""
     settings = context.settings
@@ -120,6 +137,18 @@ async def run_control(context: Context) -> None:
     )
 
     logs = LogGroups(store.logs, settings.data_dir / "logs", settings.logs, clock)
+    notifier = SocketPublisher(
+        context.run_dir / "neighbours.sock", authority=urlsplit(context.url).netloc
+    )
+    events = EventDelivery(
+        store.events,
+        store.changes,
+        event_receivers(settings, notifier),
+        clock,
+        settings.events,
+    )
+    await events.register()
+
     models = ModelLoads(fleet, publisher)
     publisher.on_model_message = models.take
     fleet.watch_models(models.look)
@@ -150,6 +179,7 @@ async def run_control(context: Context) -> None:
     async with asyncio.TaskGroup() as tasks:
         running = [
             tasks.create_task(loops.run()),
+            tasks.create_task(events.run()),
             tasks.create_task(keys.follow(publisher)),
             tasks.create_task(keep_logs(logs.sweep)),
             tasks.create_task(serve_unix(api, context.run_dir / "control.sock")),

@@ -8,7 +8,6 @@ import asyncio
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlencode
 
 from clary.errors import PermanentError, TransientError
@@ -19,29 +18,9 @@ TIMEOUT_S = 70.0
 PAUSES_S = (0.2, 1.0, 3.0)
 """Before further tries."""
 
+_TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:([a-z0-9-]+):[0-9]{12}:[\w-]+(?:\.fifo)?")
 _CODE = re.compile(r"<Code>(.*?)</Code>", re.DOTALL)
 _MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
-_MESSAGE_ID = re.compile(r"<MessageId>(.*?)</MessageId>")
-
-
-class TopicPublisher(Protocol):
-    """Who publishes to topics."""
-
-    async def publish(
-        self,
-        topic_arn: str,
-        message: str,
-        *,
-        subject: str | None = None,
-        attributes: Mapping[str, str] | None = None,
-    ) -> str:
-        """Publish a message; return its id once the topic has taken it.
-
-        Raises:
-            PermanentError: The topic does not take it: there is none, or the message is too long.
-            TransientError: SNS was away for all tries.
-        """
-        ...
 
 
 class SocketPublisher:
@@ -63,23 +42,31 @@ class SocketPublisher:
     async def publish(
         self,
         topic_arn: str,
+        subject: str,
         message: str,
-        *,
-        subject: str | None = None,
         attributes: Mapping[str, str] | None = None,
-    ) -> str:
-        body = _form(topic_arn, message, subject, attributes or {})
-        region = (topic_arn.split(":") + [""] * 4)[3]
+    ) -> None:
+        """Publish a message; return once the topic has taken it.
+
+        Raises:
+            PermanentError: The topic does not take it: there is none, or the message is too long.
+            TransientError: SNS was away for all tries.
+        """
+        found = _TOPIC_ARN.fullmatch(topic_arn)
+        if found is None:
+            raise PermanentError(f"{topic_arn!r} is no ARN of a topic.")
+        region = found[1]
+        body = _form(topic_arn, subject, message, attributes or {})
         for pause_s in (*self._pauses_s, None):
             try:
-                return await asyncio.wait_for(self._try(body, region), TIMEOUT_S)
+                await asyncio.wait_for(self._try(body, region), TIMEOUT_S)
+                return
             except (TransientError, TimeoutError, OSError, EOFError) as error:
                 if pause_s is None:
                     raise TransientError(f"{topic_arn} cannot be published to: {error}") from error
             await asyncio.sleep(pause_s)
-        raise AssertionError("unreachable")
 
-    async def _try(self, body: bytes, region: str) -> str:
+    async def _try(self, body: bytes, region: str) -> None:
         reader, writer = await asyncio.open_unix_connection(self._socket_path)
         try:
             scope = f"Credential=clary/20260101/{region}/sns/aws4_request"
@@ -100,8 +87,7 @@ class SocketPublisher:
         status = int(head_bytes[9:12])
         text = text_bytes.decode("utf-8", "replace")
         if status == 200:
-            found = _MESSAGE_ID.search(text)
-            return found[1] if found else ""
+            return
         code, reason = _CODE.search(text), _MESSAGE.search(text)
         complaint = f"{code[1] if code else status}: {reason[1] if reason else text[:200]}"
         if 400 <= status < 500 or status == 501:
@@ -109,9 +95,7 @@ class SocketPublisher:
         raise TransientError(complaint)
 
 
-def _form(
-    topic_arn: str, message: str, subject: str | None, attributes: Mapping[str, str]
-) -> bytes:
+def _form(topic_arn: str, subject: str, message: str, attributes: Mapping[str, str]) -> bytes:
     fields = {
         "Action": "Publish",
         "Version": "2010-03-31",

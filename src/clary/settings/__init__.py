@@ -18,6 +18,7 @@ from clary.settings.loading import (
 )
 from clary.settings.places import run_dir
 from clary.settings.values import (
+    EventSettings,
     FleetSettings,
     GatewaySettings,
     LogSettings,
@@ -33,6 +34,7 @@ from clary.settings.values import (
 __all__ = [
     "LOOPBACK_HOSTS",
     "SHORT_NAMES",
+    "EventSettings",
     "FleetSettings",
     "GatewaySettings",
     "LogSettings",

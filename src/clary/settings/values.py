@@ -285,6 +285,35 @@ class NeighbourSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventSettings:
+    """Who is told when endpoints, deployments and alarms change."""
+
+    file: bool = True
+    """Whether events are written to ``events.jsonl`` in the data directory."""
+
+    file_max_bytes: int = 16 * 1024 * 1024
+    """Size at which a new file is begun; three earlier ones are kept."""
+
+    webhook_urls: tuple[str, ...] = ()
+    """URLs that each event is posted to."""
+
+    webhook_timeout_s: float = 10.0
+    """Longest time that a webhook may take, in seconds."""
+
+    sns_topic_arns: tuple[str, ...] = ()
+    """Topics that each event is published to."""
+
+    max_pause_s: float = 300.0
+    """Longest pause before a receiver that takes nothing is asked again, in seconds."""
+
+    max_age_s: float = 86400.0
+    """An event that a receiver has not taken for so long is given up, in seconds."""
+
+    max_pending: int = 10_000
+    """Most events that wait for a receiver; beyond it the oldest are given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings."""
 
@@ -296,6 +325,7 @@ class Settings:
     store: StoreSettings = field(default_factory=StoreSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
+    events: EventSettings = field(default_factory=EventSettings)
     runners: tuple[RunnerSettings, ...] = ()
 
     @property

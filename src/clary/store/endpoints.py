@@ -43,6 +43,7 @@ from clary.store.documents import (
     load_model,
 )
 from clary.store.endpoint_configs import ENDPOINT_CONFIGS
+from clary.store.events import append_endpoint_event
 from clary.store.listing import Listing, Page, fetch_page
 from clary.store.logs import ensure_group
 from clary.store.models import MODELS
@@ -122,6 +123,7 @@ class Endpoints:
             insert_tags(connection, _KIND, name, tags or {})
             # SDKs ask for it at once, and never return while it is not there.
             ensure_group(connection, endpoint_group(name), now)
+            _tell(connection, name_key(name))
             return endpoint
 
         return await self._database.write(apply, after_commit=lambda _: self._notify(name))
@@ -414,6 +416,14 @@ def _update(connection: Connection, row: Row[Any], **values: Any) -> None:
     connection.execute(
         endpoints.update().where(endpoints.c.name_key == row.name_key).values(**values)
     )
+    if values.get("status", row.status) != row.status:
+        _tell(connection, row.name_key)
+
+
+def _tell(connection: Connection, key: str) -> None:
+    """Write down for others that an endpoint has come to another status."""
+    row = connection.execute(sa.select(endpoints).where(endpoints.c.name_key == key)).one()
+    append_endpoint_event(connection, row)
 
 
 def _insert(connection: Connection, endpoint: Endpoint) -> None:

@@ -8,6 +8,7 @@ from clary.store.changes import Changes
 from clary.store.database import Database
 from clary.store.endpoint_configs import EndpointConfigs
 from clary.store.endpoints import Endpoints
+from clary.store.events import Events
 from clary.store.instances import Instances
 from clary.store.logs import LogRecords
 from clary.store.models import Models
@@ -25,6 +26,7 @@ class Store:
         self.endpoint_configs = EndpointConfigs(database, self.changes, namespace)
         self.endpoints = Endpoints(database, self.changes, namespace, clock)
         self.instances = Instances(database)
+        self.events = Events(database, namespace)
         self.tags = Tags(database, namespace)
         self.logs = LogRecords(database, clock)
 

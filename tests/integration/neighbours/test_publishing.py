@@ -31,7 +31,7 @@ async def publish(path, *answers, **named):
     server = await asyncio.start_unix_server(serve, path)
     publisher = SocketPublisher(path, authority="127.0.0.1:25279", pauses_s=(0, 0))
     try:
-        outcome = await publisher.publish(TOPIC, "text & more", **named)
+        outcome = await publisher.publish(TOPIC, "S", "text & more", **named)
     except (PermanentError, TransientError) as error:
         outcome = error
     finally:
@@ -42,9 +42,9 @@ async def publish(path, *answers, **named):
 
 def test_a_message_goes_as_a_client_sends_it(tmp_path):
     outcome, requests = asyncio.run(
-        publish(tmp_path / "s", answer(200, TAKEN), subject="S", attributes={"kind": "alarm"})
+        publish(tmp_path / "s", answer(200, TAKEN), attributes={"kind": "alarm"})
     )
-    assert outcome == "m-1"
+    assert outcome is None
     ((head, body),) = requests
     assert "x-clary-service: sns" in head
     assert "/eu-west-1/sns/aws4_request" in head
@@ -55,7 +55,7 @@ def test_what_may_pass_is_tried_again(tmp_path):
     outcome, requests = asyncio.run(
         publish(tmp_path / "s", answer(503, b""), b"", answer(200, TAKEN))
     )
-    assert (outcome, len(requests)) == ("m-1", 3)
+    assert (outcome, len(requests)) == (None, 3)
     outcome, requests = asyncio.run(publish(tmp_path / "t", *[answer(500, b"")] * 3))
     assert isinstance(outcome, TransientError)
     assert len(requests) == 3
@@ -72,4 +72,11 @@ def test_what_is_wrong_is_not(tmp_path, status):
 def test_a_socket_that_is_not_there_is_waited_for(tmp_path):
     publisher = SocketPublisher(tmp_path / "none", authority="a", pauses_s=(0,))
     with pytest.raises(TransientError, match="cannot be published to"):
-        asyncio.run(publisher.publish(TOPIC, "m"))
+        asyncio.run(publisher.publish(TOPIC, "s", "m"))
+
+
+@pytest.mark.parametrize("arn", ["", "arn:aws:sqs:eu-west-1:123456789012:q", f"{TOPIC}\r\nx: y"])
+def test_what_is_no_topic_is_not_even_asked(tmp_path, arn):
+    publisher = SocketPublisher(tmp_path / "none", authority="a", pauses_s=(0,))
+    with pytest.raises(PermanentError, match="no ARN of a topic"):
+        asyncio.run(publisher.publish(arn, "s", "m"))

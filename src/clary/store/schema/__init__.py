@@ -14,6 +14,7 @@ from clary.store.schema.endpoints import (
     tags,
 )
 from clary.store.schema.logs import log_events, log_groups, log_streams
+from clary.store.schema.events import event_receivers, events
 
 VERSION = "0003"
 """Revision of the last migration."""
@@ -24,6 +25,8 @@ __all__ = [
     "endpoint_configs",
     "endpoint_variants",
     "endpoints",
+    "event_receivers",
+    "events",
     "instances",
     "log_events",
     "log_groups",
