@@ -89,7 +89,7 @@ def test_a_service_that_is_not_here_is_named(
 
 @pytest.mark.parametrize(
     ("service", "operation"),
-    [("cloudwatch", "describe_alarms"), ("logs", "describe_log_groups"), ("sns", "list_topics")],
+    [("cloudwatch", "describe_alarms"), ("logs", "describe_log_groups")],
 )
 def test_a_service_that_is_to_come_names_the_operation(
     make_client: Callable[[str], Any], service: str, operation: str
