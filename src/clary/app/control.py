@@ -16,9 +16,9 @@ from clary.app.keys import ServerKeys
 from clary.app.role import Context, run_role
 from clary.app.serving import serve_unix
 from clary.clock import SystemClock
-from clary.control.log_keeping import keep_logs
 from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, Notifier, Webhook
 from clary.control.events import EventDelivery
+from clary.control.log_keeping import keep_logs
 from clary.control.loop import ControlLoops
 from clary.control.models import ModelLoads
 from clary.control.publish import Publisher

@@ -13,10 +13,10 @@ from clary.store.schema.endpoints import (
     models,
     tags,
 )
-from clary.store.schema.logs import log_events, log_groups, log_streams
 from clary.store.schema.events import event_receivers, events
+from clary.store.schema.logs import log_events, log_groups, log_streams
 
-VERSION = "0003"
+VERSION = "0004"
 """Revision of the last migration."""
 
 __all__ = [
