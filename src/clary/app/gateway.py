@@ -10,9 +10,10 @@ from clary.app.server import ON_DEMAND
 from clary.gateway.forwarding import Service
 from clary.gateway.front import FrontDoor
 from clary.gateway.guard import Guard
-from clary.gateway.snapshot import Subscriber
 from clary.metrics.registry import Registry
 from clary.router.router import Router
+from clary.router.subscriber import Keys, Subscriber
+from clary.signing.keys import parse_key
 
 DRAIN_S = 4.0
 
@@ -37,6 +38,9 @@ async def run_gateway(context: Context) -> None:
         on_demand={name: context.run_dir / f"{name}.pid" for name in ON_DEMAND},
     )
 
+    def on_keys(keys: Keys) -> None:
+        guard.use_keys({key["id"]: parse_key(key) for key in keys})
+
     def on_table() -> None:
         front.is_ready = True
 
@@ -45,8 +49,8 @@ async def run_gateway(context: Context) -> None:
         context.run_dir / f"{context.name}.routes",
         life=context.life,
         router=router,
-        guard=guard,
         registry=registry,
+        on_keys=on_keys,
         on_table=on_table,
     )
     router.start()

@@ -1,8 +1,9 @@
-"""What control tells a gateway: routes and keys, kept in memory and as a file.
+"""What control tells those who route: routes and keys, kept in memory and as a file.
 
-Connects to ``publish.sock``, applies what comes and acknowledges it. Everything is appended to a
-file of this gateway's own, so that a restarted gateway serves on while control is away. A file of
-another life of the server is ignored: its instances are not there any more.
+For every process that has a ``Router`` of its own: gateways, and jobs. Connects to
+``publish.sock``, applies what comes and acknowledges it. Everything is appended to a file of this
+process's own where it has one, so that it serves on after its restart while control is away. A file
+of another life of the server is ignored: its instances are not there any more.
 """
 
 import asyncio
@@ -12,12 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from clary.gateway.guard import Guard
 from clary.messages import LineDecoder, ProtocolError, encode_line
 from clary.metrics.registry import Registry
 from clary.resources.routing_table import EndpointRoute
 from clary.router.router import Router
-from clary.signing.keys import parse_key
+
+Keys = list[dict[str, Any]]
+"""Access keys as they are published."""
 
 RECONNECT_PAUSE_S = 0.05
 REPORT_S = 1.0
@@ -26,39 +28,39 @@ REWRITE_AFTER_LINES = 1000
 
 
 class Subscriber:
-    """Follows control's publications for one gateway."""
+    """Follows control's publications for one process."""
 
     def __init__(
         self,
         socket_path: Path,
-        file: Path,
+        file: Path | None,
         *,
         life: str,
         router: Router,
-        guard: Guard,
         registry: Registry,
-        on_table: Callable[[], None],
+        on_keys: Callable[[Keys], None] = lambda keys: None,
+        on_table: Callable[[], None] = lambda: None,
     ) -> None:
         """Wire it up.
 
         Args:
             socket_path: ``publish.sock``.
-            file: Where this gateway keeps what it was told.
+            file: Where this process keeps what it was told; None: nowhere.
             life: Name of this run of the server.
             router: Gets the routes.
-            guard: Gets the keys.
             registry: Its counters are reported each second.
+            on_keys: Gets the keys.
             on_table: Called when a first table is here.
         """
         self._socket_path = socket_path
         self._file = file
         self._life = life
         self._router = router
-        self._guard = guard
         self._registry = registry
+        self._on_keys = on_keys
         self._on_table = on_table
         self._routes: dict[str, dict[str, Any]] = {}
-        self._keys: list[dict[str, Any]] = []
+        self._keys: Keys = []
         self._draining: list[str] = []
         """Instances that control was told to be draining."""
         self._lines = 0
@@ -67,6 +69,8 @@ class Subscriber:
 
     def load(self) -> None:
         """Start from the file, where there is one of this life."""
+        if self._file is None:
+            return
         try:
             lines = self._file.read_text().splitlines()
         except OSError:
@@ -75,7 +79,7 @@ class Subscriber:
             try:
                 message = json.loads(line)
             except ValueError:
-                break  # the last line of a killed gateway
+                break  # the last line of a killed process
             if message.get("type") == "snapshot" and message.get("life") != self._life:
                 return
             self._apply(message)
@@ -100,8 +104,8 @@ class Subscriber:
                     self._draining = self._router.draining()
                     acknowledged = {"type": "ack", "version": message["version"]}
                     writer.write(encode_line({**acknowledged, "draining": self._draining}))
-                if messages:
-                    await asyncio.to_thread(self._keep, messages)
+                if messages and self._file is not None:
+                    await asyncio.to_thread(self._keep, self._file, messages)
                 await writer.drain()
         finally:
             report.cancel()
@@ -154,11 +158,11 @@ class Subscriber:
         elif kind == "keys":
             self._use_keys(message["keys"])
 
-    def _use_keys(self, keys: list[dict[str, Any]]) -> None:
+    def _use_keys(self, keys: Keys) -> None:
         self._keys = keys
-        self._guard.use_keys({key["id"]: parse_key(key) for key in keys})
+        self._on_keys(keys)
 
-    def _keep(self, messages: list[dict[str, Any]]) -> None:
+    def _keep(self, kept: Path, messages: list[dict[str, Any]]) -> None:
         """Bring the file up to date: append, or write it anew when it has grown long."""
         self._lines += len(messages)
         is_new = any(message["type"] == "snapshot" for message in messages)
@@ -170,11 +174,11 @@ class Subscriber:
                 "keys": self._keys,
                 "models": self._router.models.to_json(),
             }
-            partial = self._file.with_suffix(".partial")
+            partial = kept.with_suffix(".partial")
             partial.touch(mode=0o600)
             partial.write_bytes(encode_line(whole))
-            partial.replace(self._file)
+            partial.replace(kept)
             self._lines = 1
             return
-        with self._file.open("ab") as file:
+        with kept.open("ab") as file:
             file.write(b"".join(encode_line(message) for message in messages))
