@@ -15,6 +15,7 @@ from clary.api.operations import Backend
 from clary.app.keys import ServerKeys
 from clary.app.role import Context, run_role
 from clary.app.serving import serve_unix
+from clary.app.storage import object_storage
 from clary.clock import SystemClock
 from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, Notifier, Webhook
 from clary.control.events import EventDelivery
@@ -26,7 +27,6 @@ from clary.errors import ConfigurationError
 from clary.fleet.fleet import Fleet
 from clary.logs.groups import LogGroups
 from clary.neighbours.publishing import SocketPublisher
-from clary.objects.client import EmbeddedStorage, ExternalStorage, ObjectStorage
 from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
 from clary.settings import Settings
@@ -89,13 +89,6 @@ def model_variables(settings: Settings, url: str, key: AccessKey) -> dict[str, s
             else {}
         ),
     }
-
-
-def object_storage(settings: Settings, run_dir: Path) -> ObjectStorage:
-    """Return the storage that model artifacts come from."""
-    if settings.storage.s3_endpoint_url:
-        return ExternalStorage(settings.storage.s3_endpoint_url, settings.server.region)
-    return EmbeddedStorage(run_dir / "objects.sock")
 
 
 def event_receivers(settings: Settings, notifier: Notifier) -> list[EventReceiver]:

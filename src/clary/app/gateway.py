@@ -7,6 +7,7 @@ import sys
 
 from clary.app.role import Context, run_role
 from clary.app.server import ON_DEMAND
+from clary.gateway.capture_sender import CaptureSender
 from clary.gateway.forwarding import Service
 from clary.gateway.front import FrontDoor
 from clary.gateway.guard import Guard
@@ -15,7 +16,8 @@ from clary.router.router import Router
 from clary.router.subscriber import Keys, Subscriber
 from clary.signing.keys import parse_key
 
-DRAIN_S = 4.0
+DRAIN_S = 3.5
+LAST_CAPTURES_S = 1.0
 
 
 async def run_gateway(context: Context) -> None:
@@ -37,6 +39,9 @@ async def run_gateway(context: Context) -> None:
         life=context.life,
         on_demand={name: context.run_dir / f"{name}.pid" for name in ON_DEMAND},
     )
+
+    sender = CaptureSender(front.captured, str(context.run_dir / "jobs.sock"))
+    router.captures.on_first = sender.expect
 
     def on_keys(keys: Keys) -> None:
         guard.use_keys({key["id"]: parse_key(key) for key in keys})
@@ -62,6 +67,7 @@ async def run_gateway(context: Context) -> None:
     )
     background = [
         asyncio.create_task(subscriber.run()),
+        asyncio.create_task(sender.run()),
         # A connection would start what is on demand.
         *(asyncio.create_task(services[name].find()) for name in names),
     ]
@@ -70,6 +76,8 @@ async def run_gateway(context: Context) -> None:
     await front.drain(DRAIN_S)
     for task in background:
         task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    await sender.drain(LAST_CAPTURES_S)
     router.close()
 
 

@@ -343,6 +343,7 @@ def _route(endpoint: Endpoint, instances: Sequence[KnownInstance]) -> EndpointRo
         name=endpoint.name,
         variants=tuple(route_of(variant) for variant in endpoint.variants),
         shadow=None if shadow is None else route_of(shadow),
+        capture=endpoint.config.capture,
     )
 
 

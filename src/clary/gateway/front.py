@@ -66,6 +66,8 @@ class FrontDoor:
         self._guard = guard
         self._clockwork = Clockwork()
         self._runtime = RuntimeApi(settings, router, guard, self._clockwork)
+        self.captured = self._runtime.captured
+        """Captured calls, to be brought to jobs."""
         self._forwarder = Forwarder(settings, guard, services, self._clockwork)
         self._services = services
         self._life = life

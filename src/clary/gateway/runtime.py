@@ -5,11 +5,13 @@ body stays bytes and is not looked at.
 """
 
 import hashlib
+import random
 import re
 import time
 from urllib.parse import unquote_to_bytes
 
 from clary.errors import AccessDenied, InvalidRequest, NotFound, Overloaded
+from clary.gateway.captured import CapturedBody, CapturedInvocation, CapturedStream
 from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import runtime_fault
 from clary.gateway.guard import Guard
@@ -29,6 +31,8 @@ from clary.gateway.operations import (
 )
 from clary.gateway.replies import Replies
 from clary.gateway.streaming import StreamInvocation
+from clary.resources.data_capture import DataCapture
+from clary.router.capture import Captured, CaptureQueue, Recording
 from clary.router.router import Router
 from clary.router.sessions import Session
 from clary.settings import Settings
@@ -51,6 +55,8 @@ class RuntimeApi:
         self.router = router
         self.clockwork = clockwork
         self.replies = Replies(settings, router, clockwork)
+        self.captured = CaptureQueue(settings.capture)
+        self._captures = router.captures.by_endpoint
         self.max_body_bytes = settings.gateway.max_body_bytes
         self._timeout_s = settings.router.invocation_timeout_s
         self._stream_timeout_s = settings.router.stream_timeout_s
@@ -98,6 +104,8 @@ class RuntimeApi:
             connection.responder = None
             connection.respond(self._refusal(connection, request, error))
             return self.max_body_bytes
+        if isinstance(invocation, Captured):
+            return CapturedBody(self.router, connection, invocation, invocation.recording)
         return InvocationBody(self.router, connection, invocation)
 
     def _refusal(self, connection: HttpConnection, request: Request, error: Exception) -> bytes:
@@ -150,7 +158,10 @@ class RuntimeApi:
             value = headers.get(TARGET_MODEL)
             if value is not None and TARGET_MODEL in operation.forwarded:
                 target_model = checked_model_name(value.decode("ascii"))
-        if operation is INVOKE:
+        capture = self._captures.get(endpoint)
+        if capture is not None and random.random() < capture.share:  # noqa: S311 - no secret
+            invocation = self._captured(endpoint, operation, meta, connection, capture)
+        elif operation is INVOKE:
             deadline = time.monotonic() + self._timeout_s
             invocation = GatewayInvocation(endpoint, meta, deadline, connection, self.replies)
         else:
@@ -161,6 +172,22 @@ class RuntimeApi:
         invocation.target_container = target_container
         invocation.target_model = target_model
         return invocation
+
+    def _captured(
+        self,
+        endpoint: str,
+        operation: Operation,
+        meta: bytes,
+        connection: HttpConnection,
+        capture: DataCapture,
+    ) -> GatewayInvocation:
+        """Return an invocation whose data is captured."""
+        event_id = self.clockwork.next_request_id().decode()
+        recording = Recording(self.captured, capture, event_id)
+        kind = CapturedInvocation if operation is INVOKE else CapturedStream
+        timeout_s = self._timeout_s if operation is INVOKE else self._stream_timeout_s
+        deadline = time.monotonic() + timeout_s
+        return kind(endpoint, meta, deadline, connection, self.replies, recording)
 
     def _parse_target(self, request: Request) -> tuple[str, Operation]:
         _, _, name, action = request.path.split(b"/", 3)

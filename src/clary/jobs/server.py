@@ -2,6 +2,8 @@
 
 =========================  ======================================================================
 ``GET /_clary/health``     how it is, as JSON
+``POST /captures``         takes a batch of captured calls (``router/capture_records.py``); answers
+                           ``{"refused": [positions of those that found no room]}``
 =========================  ======================================================================
 """
 
@@ -13,18 +15,37 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from clary import __version__
+from clary.jobs.capture import CaptureWriter
 
 
-def build_jobs_app(*, life: str) -> Starlette:
+def build_jobs_app(*, life: str, captures: CaptureWriter) -> Starlette:
     """Return the application.
 
     Args:
         life: Name of this run of the server.
+        captures: Takes captured calls.
     """
 
     async def show_health(request: Request) -> Response:
         return JSONResponse(
-            {"status": "ok", "version": __version__, "life": life, "pid": os.getpid()}
+            {
+                "status": "ok",
+                "version": __version__,
+                "life": life,
+                "pid": os.getpid(),
+                "captures": {"held_bytes": captures.size, "lost": captures.lost},
+            }
         )
 
-    return Starlette(routes=[Route("/_clary/health", show_health)])
+    async def take_captures(request: Request) -> Response:
+        try:
+            return JSONResponse({"refused": await captures.take(await request.body())})
+        except ValueError as error:
+            return JSONResponse({"message": str(error)}, status_code=400)
+
+    return Starlette(
+        routes=[
+            Route("/_clary/health", show_health),
+            Route("/captures", take_captures, methods=["POST"]),
+        ]
+    )

@@ -11,7 +11,15 @@ class VariantCounters:
     Of a shadow variant, it is the copies that are counted.
     """
 
-    __slots__ = ("dropped", "handler_us", "invocations", "model_errors", "overloaded")
+    __slots__ = (
+        "capture_dropped",
+        "captured",
+        "dropped",
+        "handler_us",
+        "invocations",
+        "model_errors",
+        "overloaded",
+    )
 
     def __init__(self) -> None:
         self.invocations = 0
@@ -22,6 +30,10 @@ class VariantCounters:
         """Invocations refused because of full queues."""
         self.dropped = 0
         """Copies that a shadow variant should have got, and that were not sent."""
+        self.captured = 0
+        """Calls whose data was captured."""
+        self.capture_dropped = 0
+        """Calls whose data should have been captured, and found no room."""
         self.handler_us = 0
         """Time in the handler over all invocations, in microseconds."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from clary.resources.data_capture import DataCapture, active_capture
 from clary.resources.routing_table import DEFAULT_ROUTING, RoutingStrategy
 
 
@@ -67,6 +68,11 @@ class EndpointConfig:
     def all_variants(self) -> tuple[ProductionVariant, ...]:
         """Production variants, then shadow variants: all that have instances."""
         return (*self.variants, *self.shadow_variants)
+
+    @property
+    def capture(self) -> DataCapture | None:
+        """What is captured of the calls; None: nothing."""
+        return active_capture(self.definition.get("DataCaptureConfig"))
 
     @property
     def model_names(self) -> tuple[str, ...]:

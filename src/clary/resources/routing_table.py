@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from clary.resources.data_capture import DataCapture
+
 
 class RoutingStrategy(StrEnum):
     """How an instance of a variant is chosen (``RoutingConfig`` of a production variant)."""
@@ -86,6 +88,9 @@ class EndpointRoute:
     """Gets copies of invocations, beside exactly one production variant. Its weight, divided by
     that one's, is the share that is copied."""
 
+    capture: DataCapture | None = None
+    """What is captured of its calls, of copies for the shadow too."""
+
     def to_json(self) -> dict[str, Any]:
         """Return the value as JSON types."""
         return asdict(self)
@@ -94,8 +99,10 @@ class EndpointRoute:
     def from_json(cls, data: dict[str, Any]) -> "EndpointRoute":
         """Return the value that ``to_json`` wrote."""
         shadow = data.get("shadow")
+        capture = data.get("capture")
         return cls(
             name=data["name"],
             variants=tuple(VariantRoute.from_json(variant) for variant in data["variants"]),
             shadow=None if shadow is None else VariantRoute.from_json(shadow),
+            capture=None if capture is None else DataCapture.from_json(capture),
         )

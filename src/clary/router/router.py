@@ -24,6 +24,7 @@ from clary.metrics.registry import Registry
 from clary.resources.routing_table import EndpointRoute, InstanceRoute, VariantRoute
 from clary.router.admission import admit
 from clary.router.balancing import choose_instance, choose_variant, choose_worker
+from clary.router.capture import Captures
 from clary.router.channel import FrameChannel
 from clary.router.http_channel import HttpChannel
 from clary.router.invocation import Carrier, Invocation, Resubmit
@@ -64,6 +65,8 @@ class Router:
         self._retired: list[Worker] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._pipelines = Pipelines(settings, self._endpoints.get, self._resubmit)
+        self.captures = Captures()
+        """What is captured of whose calls."""
         self.models = ModelTable()
         """Models of multi-model endpoints."""
 
@@ -103,6 +106,7 @@ class Router:
             self._registry.forget(name)
         else:
             self._endpoints[name] = new
+        self.captures.follow(name, route)
         if old is not None:
             self._release(old)
         self._drain(name)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from clary.errors import InvalidRequest, InvocationError, Overloaded
 from clary.router.balancing import shadow_share
+from clary.router.capture import Captured
 from clary.router.invocation import Invocation
 from clary.router.pipeline import Pipelines
 from clary.router.table import Instance, PipelineInstance, Variant, Worker
@@ -96,7 +97,11 @@ class Mirror:
                 self.forget(invocation)
                 continue
             instance, worker = chosen
-            copy = ShadowCopy(invocation, self)
+            copy = (
+                CapturedCopy(invocation, self)
+                if isinstance(invocation, Captured)
+                else ShadowCopy(invocation, self)
+            )
             copy.target_model = invocation.target_model
             if isinstance(instance, PipelineInstance):
                 self._send_through(copy, instance)
@@ -155,3 +160,35 @@ class ShadowCopy(Invocation):
         self._mirror.forget(self)
         if self._is_failed and self.counters is not None:
             self.counters.model_errors += 1
+
+
+class CapturedCopy(Captured, ShadowCopy):
+    """A copy of a call that is captured: it is captured, too."""
+
+    __slots__ = ("recording",)
+
+    def __init__(self, original: Captured, mirror: Mirror) -> None:
+        super().__init__(original, mirror)
+        self.recording = original.recording.for_shadow()
+
+    def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
+        self.recording.begin(status, meta)
+        self._note(body, more)
+        super().on_reply(status, meta, body, more)
+
+    def on_part(self, status: int, body: bytes, more: bool) -> None:
+        if status == 200:
+            self._note(body, more)
+        else:
+            self.recording.drop()
+        super().on_part(status, body, more)
+
+    def on_failure(self, error: InvocationError) -> None:
+        self.recording.drop()
+        super().on_failure(error)
+
+    def _note(self, body: bytes, more: bool) -> None:
+        if more:
+            self.recording.add_output(self, body)
+        else:
+            self.recording.end(self, body)

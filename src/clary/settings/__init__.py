@@ -18,6 +18,7 @@ from clary.settings.loading import (
 )
 from clary.settings.places import run_dir
 from clary.settings.values import (
+    CaptureSettings,
     EventSettings,
     FleetSettings,
     GatewaySettings,
@@ -34,6 +35,7 @@ from clary.settings.values import (
 __all__ = [
     "LOOPBACK_HOSTS",
     "SHORT_NAMES",
+    "CaptureSettings",
     "EventSettings",
     "FleetSettings",
     "GatewaySettings",

@@ -241,7 +241,7 @@ def _check(settings: Settings, sources: Mapping[tuple[str, str], str]) -> None:
             "code as you. Turn authentication on (CLARY_AUTH=on, then `clary keys create`), or "
             "say --insecure",
         )
-    for section in ("gateway", "router", "fleet", "events"):
+    for section in ("gateway", "router", "fleet", "capture", "events"):
         for member in fields(getattr(settings, section)):
             value = getattr(getattr(settings, section), member.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:

@@ -229,6 +229,32 @@ class StorageSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureSettings:
+    """Data capture: how much is held on the way to S3, and for how long."""
+
+    max_body_bytes: int = 25 * 1024 * 1024
+    """Longest body, of a request or an answer, that is captured. A call with a longer one is
+    not."""
+
+    queue_bytes: int = 64 * 1024 * 1024
+    """Most bytes of captured calls in each gateway process, on their way to the jobs process. What
+    has no room is dropped."""
+
+    buffer_bytes: int = 256 * 1024 * 1024
+    """Most bytes that the jobs process holds until they are in S3. One endpoint may have half of
+    it. What has no room is dropped."""
+
+    flush_s: float = 30.0
+    """Longest time that a record waits for others of its object, in seconds."""
+
+    flush_bytes: int = 4 * 1024 * 1024
+    """Size from which an object is written at once, in bytes."""
+
+    keep_s: float = 3600.0
+    """How long an object that cannot be written is tried again, in seconds, until it is dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
     """The state database."""
 
@@ -322,6 +348,7 @@ class Settings:
     router: RouterSettings = field(default_factory=RouterSettings)
     fleet: FleetSettings = field(default_factory=FleetSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
+    capture: CaptureSettings = field(default_factory=CaptureSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)

@@ -12,6 +12,7 @@ from clary.api.sagemaker.definitions import (
     serialize_page,
 )
 from clary.errors import InvalidRequest
+from clary.resources.data_capture import check_capture
 from clary.resources.endpoint_config import EndpointConfig, ProductionVariant
 from clary.resources.names import Namespace, ResourceKind
 
@@ -61,6 +62,7 @@ def parse_endpoint_config(
     variants = tuple(_parse_variant(v) for v in definition["ProductionVariants"])
     shadows = tuple(_parse_variant(v) for v in definition.get("ShadowProductionVariants", ()))
     _check_variants(variants, shadows, has_role="ExecutionRoleArn" in definition)
+    check_capture(definition.get("DataCaptureConfig"))
     return EndpointConfig(
         name=request["EndpointConfigName"],
         arn=namespace.arn(ResourceKind.ENDPOINT_CONFIG, request["EndpointConfigName"]),

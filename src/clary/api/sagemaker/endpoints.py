@@ -11,7 +11,14 @@ from clary.api.sagemaker.definitions import (
     without_empties,
 )
 from clary.errors import InvalidRequest
-from clary.resources.endpoint import MAX_FAILURE_REASON, Endpoint, EndpointStatus, VariantState
+from clary.resources.data_capture import is_enabled
+from clary.resources.endpoint import (
+    MAX_FAILURE_REASON,
+    SERVING,
+    Endpoint,
+    EndpointStatus,
+    VariantState,
+)
 from clary.resources.endpoint_config import ProductionVariant
 from clary.resources.names import ResourceKind
 from clary.resources.variant_changes import VariantChange
@@ -111,7 +118,9 @@ def serialize_endpoint(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.deployment_config:
         reply["LastDeploymentConfig"] = endpoint.deployment_config
     if "DataCaptureConfig" in definition:
-        reply["DataCaptureConfig"] = _serialize_capture(definition["DataCaptureConfig"])
+        reply["DataCaptureConfig"] = _serialize_capture(
+            definition["DataCaptureConfig"], is_serving=endpoint.status in SERVING
+        )
     reply.update({name: definition[name] for name in _KEPT_OF_CONFIG if name in definition})
     return reply
 
@@ -167,11 +176,11 @@ def _serialize_variant_status(endpoint: Endpoint, state: VariantState) -> dict[s
     }
 
 
-def _serialize_capture(config: Mapping[str, Any]) -> dict[str, Any]:
+def _serialize_capture(config: Mapping[str, Any], *, is_serving: bool) -> dict[str, Any]:
+    enabled = is_enabled(config)
     return {
-        "EnableCapture": config.get("EnableCapture", False),
-        # Captures are stored configuration here, and none is taken yet.
-        "CaptureStatus": "Stopped",
+        "EnableCapture": enabled,
+        "CaptureStatus": "Started" if enabled and is_serving else "Stopped",
         "CurrentSamplingPercentage": config["InitialSamplingPercentage"],
         "DestinationS3Uri": config["DestinationS3Uri"],
         # A required member, which strict clients want to see: empty without a key.
