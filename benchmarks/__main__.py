@@ -32,6 +32,7 @@ GROUPS = (
     "objects",
     "many",
     "shadow",
+    "capture",
     "batching",
     "multi_model",
 )
