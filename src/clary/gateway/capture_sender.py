@@ -48,7 +48,7 @@ class CaptureSender:
     async def run(self) -> None:
         """Send for ever."""
         await self._queue.arrived.wait()
-        await self._deliver(b"")  # a first connection starts jobs
+        await self._deliver(pack([]))  # a first connection starts jobs
         while True:
             await self._queue.arrived.wait()
             await asyncio.sleep(GATHER_S)

@@ -7,11 +7,13 @@ import base64
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
-from clary.router.capture_records import CaptureRecord, Observed
+from clary.router.capture_records import CaptureContext, CaptureRecord, Observed
 
 SHADOW_SOURCE = "ShadowExperiment"
+HOUR_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,15 @@ class Place:
 
 def place_of(record: CaptureRecord) -> Place:
     """Return where a record belongs: its variant, and the UTC hour of the call."""
-    bucket, _, prefix = record.destination.removeprefix("s3://").partition("/")
-    hour = datetime.fromtimestamp(record.time, UTC).strftime("%Y/%m/%d/%H")
-    parts = [part for part in (prefix, record.endpoint, record.variant, hour) if part]
-    return Place(bucket, "/".join(parts), record.endpoint)
+    return _place_of(record.context, int(record.time // HOUR_S))
+
+
+@lru_cache(maxsize=1024)
+def _place_of(context: CaptureContext, hour: int) -> Place:
+    bucket, _, prefix = context.destination.removeprefix("s3://").partition("/")
+    folder = datetime.fromtimestamp(hour * HOUR_S, UTC).strftime("%Y/%m/%d/%H")
+    parts = [part for part in (prefix, context.endpoint, context.variant, folder) if part]
+    return Place(bucket, "/".join(parts), context.endpoint)
 
 
 def file_name(first: float, unique: str) -> str:
@@ -46,34 +53,42 @@ def file_name(first: float, unique: str) -> str:
 
 def line_of(record: CaptureRecord) -> bytes:
     """Return a record as a line, with its end."""
+    context = record.context
     data: dict[str, Any] = {}
-    if record.input is not None:
-        data["endpointInput"] = _side(record.input, "INPUT")
-    if record.output is not None:
-        data["endpointOutput"] = _side(record.output, "OUTPUT")
+    if context.input is not None:
+        data["endpointInput"] = _side(context.input, "INPUT", record.input)
+    if context.output is not None:
+        data["endpointOutput"] = _side(context.output, "OUTPUT", record.output)
     metadata: dict[str, Any] = {}
-    if record.custom_attributes is not None:
-        metadata["customAttributes"] = [record.custom_attributes]
+    if context.custom_attributes is not None:
+        metadata["customAttributes"] = [context.custom_attributes]
     metadata["eventId"] = record.event_id
-    if record.inference_id is not None:
-        metadata["inferenceId"] = record.inference_id
-    if record.is_shadow:
+    if context.inference_id is not None:
+        metadata["inferenceId"] = context.inference_id
+    if context.is_shadow:
         metadata["invocationSource"] = SHADOW_SOURCE
-    moment = datetime.fromtimestamp(record.time, UTC)
-    metadata["inferenceTime"] = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    metadata["inferenceTime"] = _second(int(record.time))
     line = {"captureData": data, "eventMetadata": metadata, "eventVersion": "0"}
-    return json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    return _encode(line).encode() + b"\n"
 
 
-def _side(observed: Observed, mode: str) -> dict[str, str]:
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+@lru_cache(maxsize=16)
+def _second(time: int) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _side(observed: Observed, mode: str, body: bytes) -> dict[str, str]:
     data, encoding = None, observed.encoding
     if encoding != "BASE64":
         try:
-            data = observed.body.decode()
+            data = body.decode()
         except UnicodeDecodeError:
             encoding = "BASE64"
     if data is None:
-        data = base64.b64encode(observed.body).decode()
+        data = base64.b64encode(body).decode()
     return {
         "observedContentType": observed.content_type,
         "mode": mode,

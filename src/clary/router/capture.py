@@ -9,18 +9,20 @@ records.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from clary.messages import decode_meta
 from clary.metrics.registry import VariantCounters
 from clary.resources.data_capture import DataCapture
 from clary.resources.routing_table import EndpointRoute
-from clary.router.capture_records import CaptureRecord, Observed
+from clary.router.capture_records import CaptureContext, CaptureRecord, Observed
 from clary.router.invocation import Invocation
 from clary.settings import CaptureSettings
 
 OVERHEAD_BYTES = 1024
 """What a record takes in memory beside its bodies, roughly."""
+
+MAX_REMEMBERED = 1024
 
 NO_TYPE = "application/octet-stream"
 """What a body without a Content-Type is taken for, here as in replies to clients."""
@@ -45,12 +47,51 @@ class Captures:
             self.on_first()
 
 
+ContextKey = tuple[str, str, bytes, bytes, bool]
+"""Endpoint, variant, headers of the request and of the answer, whether it is a shadow's copy."""
+
+
+class Contexts:
+    """Makes what many records have in common, remembering what recurs."""
+
+    def __init__(self) -> None:
+        self._known: dict[ContextKey, tuple[DataCapture, CaptureContext]] = {}
+
+    def find(self, capture: DataCapture, key: ContextKey) -> CaptureContext:
+        """Return the context of a call."""
+        known = self._known.get(key)
+        if known is not None and known[0] is capture:
+            return known[1]
+        endpoint, variant, meta, reply_meta, is_shadow = key
+        headers = decode_meta(meta)
+        context = CaptureContext(
+            destination=capture.destination,
+            endpoint=endpoint,
+            variant=variant,
+            input=_observed(capture, headers) if capture.takes_input else None,
+            output=_observed(capture, decode_meta(reply_meta)) if capture.takes_output else None,
+            custom_attributes=headers.get("x-amzn-sagemaker-custom-attributes"),
+            inference_id=headers.get("x-amzn-sagemaker-inference-id"),
+            is_shadow=is_shadow,
+        )
+        if len(self._known) >= MAX_REMEMBERED:
+            self._known.clear()
+        self._known[key] = (capture, context)
+        return context
+
+
+def _observed(capture: DataCapture, headers: Mapping[str, str]) -> Observed:
+    content_type = headers.get("content-type", NO_TYPE)
+    return Observed(content_type, capture.encoding(content_type))
+
+
 class CaptureQueue:
     """Records on their way out of this process, as many as ``capture.queue_bytes`` holds."""
 
     def __init__(self, settings: CaptureSettings) -> None:
         self.arrived = asyncio.Event()
         """Set when there is something to take."""
+        self.contexts = Contexts()
         self.max_body_bytes = settings.max_body_bytes
         self._max_bytes = settings.queue_bytes
         self._waiting: deque[Recording] = deque()
@@ -222,21 +263,13 @@ class Recording:
 
     def record(self) -> CaptureRecord:
         """Return the record of a call that has ended."""
-        capture = self._capture
-        headers = decode_meta(self._meta)
-        request_type = headers.get("content-type", NO_TYPE)
-        reply_type = decode_meta(self._reply_meta).get("content-type", NO_TYPE)
+        key = (self._endpoint, self._variant, self._meta, self._reply_meta, self._is_shadow)
         return CaptureRecord(
-            destination=capture.destination,
-            endpoint=self._endpoint,
-            variant=self._variant,
-            event_id=self._event_id,
-            time=self._began_at,
-            input=_observed(capture, request_type, self._input) if capture.takes_input else None,
-            output=_observed(capture, reply_type, self._output) if capture.takes_output else None,
-            custom_attributes=headers.get("x-amzn-sagemaker-custom-attributes"),
-            inference_id=headers.get("x-amzn-sagemaker-inference-id"),
-            is_shadow=self._is_shadow,
+            self._queue.contexts.find(self._capture, key),
+            self._event_id,
+            self._began_at,
+            b"".join(self._input),
+            b"".join(self._output),
         )
 
 
@@ -246,9 +279,3 @@ class Captured(Invocation):
     __slots__ = ()
 
     recording: Recording
-
-
-def _observed(capture: DataCapture, content_type: str, body: list[bytes]) -> Observed:
-    return Observed(
-        content_type=content_type, encoding=capture.encoding(content_type), body=b"".join(body)
-    )

@@ -1,110 +1,110 @@
-"""What is known of one captured call, and how a batch of them goes from one process to another.
+"""What is known of captured calls, and how a batch of them goes from one process to another.
 
 A record stands for itself: it says where it belongs and how its bodies are to be written, so that
-who takes it needs no routing table. A batch is a sequence of::
+who takes it needs no routing table. Most of that is the same for many calls; a batch says it once::
 
-    length of the head (4 bytes, big-endian) · head (JSON) · the request's body · the answer's body
+    length of the head (4 bytes, big-endian) · head (JSON) · all bodies, in the order of the head
 """
 
 import json
 import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 _LENGTH = struct.Struct(">I")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """One side of a captured call."""
+class Observed(NamedTuple):
+    """How the bodies of one side of a call are to be written."""
 
     content_type: str
     encoding: str
     """``CSV``, ``JSON`` or ``BASE64``; text that is no UTF-8 becomes BASE64 all the same."""
 
-    body: bytes
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaptureRecord:
-    """One captured call."""
+class CaptureContext:
+    """What many records have in common."""
 
     destination: str
     """``s3://bucket/prefix``."""
 
     endpoint: str
     variant: str
-    event_id: str
-    time: float
-    """When the call began, in seconds of Unix time."""
-
     input: Observed | None
+    """None: the request's body is not captured."""
+
     output: Observed | None
     custom_attributes: str | None = None
     inference_id: str | None = None
     is_shadow: bool = False
-    """Whether it is a copy for a shadow variant."""
+    """Whether these are copies for a shadow variant."""
+
+
+class CaptureRecord(NamedTuple):
+    """One captured call."""
+
+    context: CaptureContext
+    event_id: str
+    time: float
+    """When the call began, in seconds of Unix time."""
+
+    input: bytes
+    output: bytes
 
 
 def pack(records: Iterable[CaptureRecord]) -> bytes:
     """Return a batch."""
-    pieces: list[bytes] = []
+    indices: dict[int, int] = {}
+    """Position of each context in the head, by its identity: equal ones are mostly the same."""
+    contexts: list[CaptureContext] = []
+    rows: list[tuple[int, str, float, int, int]] = []
+    pieces = [b"", b""]
     for record in records:
-        sides = (record.input, record.output)
-        head = {
-            "destination": record.destination,
-            "endpoint": record.endpoint,
-            "variant": record.variant,
-            "event_id": record.event_id,
-            "time": record.time,
-            "custom_attributes": record.custom_attributes,
-            "inference_id": record.inference_id,
-            "is_shadow": record.is_shadow,
-            "sides": [
-                None if side is None else [side.content_type, side.encoding, len(side.body)]
-                for side in sides
-            ],
-        }
-        text = json.dumps(head, separators=(",", ":")).encode()
-        pieces += [_LENGTH.pack(len(text)), text, *(side.body for side in sides if side)]
+        context = record.context
+        index = indices.get(id(context))
+        if index is None:
+            index = indices[id(context)] = len(contexts)
+            contexts.append(context)
+        rows.append((index, record.event_id, record.time, len(record.input), len(record.output)))
+        pieces += (record.input, record.output)
+    head = {"contexts": [asdict(context) for context in contexts], "records": rows}
+    pieces[1] = json.dumps(head, separators=(",", ":")).encode()
+    pieces[0] = _LENGTH.pack(len(pieces[1]))
     return b"".join(pieces)
 
 
-def unpack(batch: bytes) -> Iterator[CaptureRecord]:
-    """Yield the records of a batch.
+def unpack(batch: bytes) -> list[CaptureRecord]:
+    """Return the records of a batch.
 
     Raises:
         ValueError: It is none.
     """
-    reader = _Reader(batch)
-    while not reader.is_at_end:
-        try:
-            (length,) = _LENGTH.unpack(reader.take(_LENGTH.size))
-            head = json.loads(reader.take(length))
-            first, second = [
-                None
-                if side is None
-                else Observed(content_type=side[0], encoding=side[1], body=reader.take(side[2]))
-                for side in head.pop("sides")
-            ]
-            yield CaptureRecord(**head, input=first, output=second)
-        except (TypeError, KeyError, IndexError, AttributeError) as error:
-            raise ValueError(f"this is no captured call: {error}") from error
+    try:
+        (length,) = _LENGTH.unpack_from(batch)
+        position = _LENGTH.size + length
+        head = json.loads(batch[_LENGTH.size : position])
+        contexts = [_context(**context) for context in head["contexts"]]
+        records = []
+        for index, event_id, time, input_bytes, output_bytes in head["records"]:
+            middle = position + input_bytes
+            end = middle + output_bytes
+            if not position <= middle <= end <= len(batch):
+                raise ValueError("the batch breaks off")
+            bodies = batch[position:middle], batch[middle:end]
+            records.append(CaptureRecord(contexts[index], event_id, time, *bodies))
+            position = end
+    except (struct.error, TypeError, KeyError, IndexError) as error:
+        raise ValueError(f"this is no batch of captured calls: {error}") from error
+    if position != len(batch):
+        raise ValueError("the batch has more in it than its head says")
+    return records
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    @property
-    def is_at_end(self) -> bool:
-        return self._position == len(self._data)
-
-    def take(self, count: int) -> bytes:
-        end = self._position + count
-        if count < 0 or end > len(self._data):
-            raise ValueError("the batch breaks off")
-        piece = self._data[self._position : end]
-        self._position = end
-        return piece
+def _context(input: list[str] | None, output: list[str] | None, **others: str) -> CaptureContext:
+    return CaptureContext(
+        **others,  # type: ignore[arg-type]  # what pack wrote
+        input=None if input is None else Observed(*input),
+        output=None if output is None else Observed(*output),
+    )

@@ -9,28 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clary.jobs.capture_lines import Place, file_name, line_of, place_of
-from clary.router.capture_records import CaptureRecord, Observed
+from clary.router.capture_records import CaptureContext, CaptureRecord, Observed
 
 NOON = 1767355445.6789  # 2026-01-02T12:04:05.678Z
 
 
-def a_record(**fields: Any) -> CaptureRecord:
-    return CaptureRecord(
-        **{
-            "destination": "s3://bucket/some/prefix",
-            "endpoint": "digits",
-            "variant": "AllTraffic",
-            "event_id": "id-1",
-            "time": NOON,
-            "input": None,
-            "output": None,
-            **fields,
-        }
-    )
+def a_record(request: bytes = b"", answer: bytes = b"", **context: Any) -> CaptureRecord:
+    common = {
+        "destination": "s3://bucket/some/prefix",
+        "endpoint": "digits",
+        "variant": "AllTraffic",
+        "input": None,
+        "output": None,
+        **context,
+    }
+    return CaptureRecord(CaptureContext(**common), "id-1", NOON, request, answer)
 
 
-def observed(body: bytes, encoding: str) -> Observed:
-    return Observed(content_type="some/type", encoding=encoding, body=body)
+def side(encoding: str) -> Observed:
+    return Observed("some/type", encoding)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +51,10 @@ def test_files_are_named_by_the_minute_of_their_first_call() -> None:
 
 def test_a_line_has_the_members_of_the_contract_in_its_order() -> None:
     record = a_record(
-        input=observed("ä,1".encode(), "CSV"),
-        output=observed(b"\x00", "BASE64"),
+        "ä,1".encode(),
+        b"\x00",
+        input=side("CSV"),
+        output=side("BASE64"),
         custom_attributes="trace=7",
         inference_id="mine",
         is_shadow=True,
@@ -92,15 +91,16 @@ def test_a_line_has_the_members_of_the_contract_in_its_order() -> None:
 
 
 def test_what_is_not_there_is_left_out() -> None:
-    found = json.loads(line_of(a_record(output=observed(b"1", "JSON"))))
+    found = json.loads(line_of(a_record(output=side("JSON"))))
     assert list(found["captureData"]) == ["endpointOutput"]
     assert sorted(found["eventMetadata"]) == ["eventId", "inferenceTime"]
 
 
 @given(st.binary(), st.sampled_from(["CSV", "JSON", "BASE64"]))
 def test_every_body_can_be_read_back(body: bytes, encoding: str) -> None:
-    line = line_of(a_record(input=observed(body, encoding)))
+    line = line_of(a_record(body, input=side(encoding)))
     assert line.count(b"\n") == 1
-    side = json.loads(line)["captureData"]["endpointInput"]
-    read = base64.b64decode(side["data"]) if side["encoding"] == "BASE64" else side["data"].encode()
+    found = json.loads(line)["captureData"]["endpointInput"]
+    is_binary = found["encoding"] == "BASE64"
+    read = base64.b64decode(found["data"]) if is_binary else found["data"].encode()
     assert read == body
