@@ -67,12 +67,16 @@ class CaptureSender:
                 self._sending = self._queue.take(BATCH_RECORDS, BATCH_BYTES)
             if not self._sending:
                 return
-            refused = await self._deliver(pack(each.record() for each in self._sending))
-            for index in refused:
-                counters = self._sending[index].counters
-                if counters is not None:
-                    counters.captured -= 1
+            batch = pack(each.record() for each in self._sending)
+            refused = set(await self._deliver(batch))
+            for index, recording in enumerate(self._sending):
+                counters = recording.counters
+                if counters is None:
+                    continue
+                if index in refused:
                     counters.capture_dropped += 1
+                else:
+                    counters.captured += 1
             self._queue.done(self._sending)
             self._sending = []
 

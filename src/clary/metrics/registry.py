@@ -31,7 +31,7 @@ class VariantCounters:
         self.dropped = 0
         """Copies that a shadow variant should have got, and that were not sent."""
         self.captured = 0
-        """Calls whose data was captured."""
+        """Calls whose data was captured, and is with the jobs process."""
         self.capture_dropped = 0
         """Calls whose data should have been captured, and found no room."""
         self.handler_us = 0

@@ -235,8 +235,6 @@ class Recording:
         self._endpoint = invocation.endpoint
         self._variant = invocation.variant
         self.counters = invocation.counters
-        if self.counters is not None:
-            self.counters.captured += 1
         self._queue.put(self)
 
     def drop(self) -> None:

@@ -534,3 +534,21 @@ def test_a_route_says_whether_invocations_name_their_container(mode: str, is_dir
     route = plan(endpoint).route
     assert route is not None
     assert [variant.is_direct for variant in route.variants] == [is_direct]
+
+
+def test_a_route_says_what_is_captured() -> None:
+    capture = {
+        "InitialSamplingPercentage": 50,
+        "DestinationS3Uri": "s3://bucket",
+        "CaptureOptions": [{"CaptureMode": "Output"}],
+    }
+    endpoint = an_endpoint(IN_SERVICE)
+    captured = replace(
+        endpoint, config=an_endpoint_config(definition={"DataCaptureConfig": capture})
+    )
+    plain, with_it = plan(endpoint, seen()).route, plan(captured, seen()).route
+    assert plain is not None
+    assert plain.capture is None
+    assert with_it is not None
+    assert with_it.capture is not None
+    assert (with_it.capture.share, with_it.capture.takes_input) == (0.5, False)
