@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clary.jobs.capture_lines import Place, file_name, line_of, place_of
@@ -96,6 +96,7 @@ def test_what_is_not_there_is_left_out() -> None:
     assert sorted(found["eventMetadata"]) == ["eventId", "inferenceTime"]
 
 
+@settings(deadline=None)
 @given(st.binary(), st.sampled_from(["CSV", "JSON", "BASE64"]))
 def test_every_body_can_be_read_back(body: bytes, encoding: str) -> None:
     line = line_of(a_record(body, input=side(encoding)))

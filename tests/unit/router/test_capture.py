@@ -1,7 +1,7 @@
 """What is noted of captured calls, and how much of it is held."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clary.messages import encode_meta
@@ -18,8 +18,8 @@ INPUT_ONLY = DataCapture(share=1.0, destination="s3://b/p", takes_input=True, ta
 JSON_META = encode_meta({"content-type": "application/json"})
 
 
-def a_queue(**settings: int) -> CaptureQueue:
-    return CaptureQueue(CaptureSettings(**settings))
+def a_queue(**limits: int) -> CaptureQueue:
+    return CaptureQueue(CaptureSettings(**limits))
 
 
 def an_invocation(body: bytes = b"", **headers: str) -> Invocation:
@@ -221,11 +221,13 @@ RECORDS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(RECORDS, max_size=5))
 def test_a_batch_is_read_as_it_was_written(records: list[CaptureRecord]) -> None:
     assert unpack(pack(records)) == records
 
 
+@settings(deadline=None)
 @given(st.lists(RECORDS, max_size=3), st.data())
 def test_a_batch_that_breaks_off_or_goes_on_is_refused(
     records: list[CaptureRecord], data: st.DataObject
@@ -237,6 +239,7 @@ def test_a_batch_that_breaks_off_or_goes_on_is_refused(
             unpack(wrong)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_batch_are_refused_and_nothing_else_happens(junk: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
