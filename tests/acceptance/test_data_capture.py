@@ -1,6 +1,7 @@
 """Data capture: what calls and answers looked like lies in S3, and nobody waits for it."""
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -245,7 +246,8 @@ def test_a_response_stream_is_captured_as_one_answer_and_a_broken_one_is_not(
         reply = server.runtime.invoke_endpoint_with_response_stream(
             EndpointName="spell", Body=word, ContentType="text/plain"
         )
-        return [event["PayloadPart"]["Bytes"].decode() for event in reply["Body"]]
+        with contextlib.closing(reply["Body"]) as events:
+            return [event["PayloadPart"]["Bytes"].decode() for event in events]
 
     with pytest.raises(EventStreamError, match="ModelStreamError"):
         spell(b"ab!cd")
