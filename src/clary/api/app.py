@@ -18,13 +18,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clary.api import logs, sts
 from clary.api.faults import VALIDATION_CODES, fault_of, not_built
+from clary.api import sts
+from clary.api.cloudwatch import metric_data, metric_statistics, put_metric_data
+from clary.api.faults import fault_of, not_built
 from clary.api.inside import Inside, ObserveInstances, ObserveModels, ReadCounters
 from clary.api.model_patches import MODEL_PATCHES
 from clary.api.operations import Backend, Call, Operation, collect
 from clary.api.sagemaker import endpoint_configs, endpoints, models, neighbours, tags
 from clary.aws.dispatch import Match, find_operation
 from clary.aws.fault import Fault
-from clary.aws.http import HttpRequest, HttpResponse
+from clary.aws.http import HttpRequest, HttpResponse, unpacked
 from clary.aws.protocols import PROTOCOLS
 from clary.aws.service_models import ServiceModels, candidates
 from clary.aws.validation import validate
@@ -32,6 +35,17 @@ from clary.signing import sigv4
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
     (models, endpoint_configs, endpoints, tags, neighbours, sts, logs)
+    (
+        models,
+        endpoint_configs,
+        endpoints,
+        tags,
+        neighbours,
+        sts,
+        put_metric_data,
+        metric_statistics,
+        metric_data,
+    )
 )
 """All built operations, by service and name."""
 
@@ -82,6 +96,7 @@ class AwsApi:
         request_id = request.headers.get("x-clary-request-id") or str(uuid.uuid4())
         match: Match | None = None
         try:
+            request = unpacked(request)
             match = self._find_operation(request)
             service, name = match.operation.service_model.service_name, match.operation.name
             operation = OPERATIONS.get((service, name))

@@ -7,6 +7,7 @@ class of error to code and HTTP status, is the only place that knows AWS's names
 import logging
 from collections.abc import Mapping
 
+from clary.api.cloudwatch.refusals import InvalidCombination, InvalidToken, MissingParameter
 from clary.aws.fault import Fault
 from clary.errors import (
     AccessDenied,
@@ -53,6 +54,18 @@ _TABLE: dict[tuple[str | None, str | None], dict[type[Error], Spelling]] = {
     ("logs", None): {
         InvalidRequest: ("InvalidParameterException", 400),
         AlreadyExists: ("ResourceAlreadyExistsException", 400),
+    ("cloudwatch", None): {
+        InvalidRequest: ("InvalidParameterValue", 400),
+        InvalidCombination: ("InvalidParameterCombination", 400),
+        MissingParameter: ("MissingParameter", 400),
+        InvalidToken: ("InvalidNextToken", 400),
+        NotFound: ("ResourceNotFound", 404),
+        LimitExceeded: ("LimitExceeded", 400),
+    },
+    ("cloudwatch", "GetMetricData"): {
+        InvalidRequest: ("ValidationError", 400),
+        InvalidCombination: ("ValidationError", 400),
+        MissingParameter: ("ValidationError", 400),
     },
     ("sts", None): {
         InvalidRequest: ("ValidationError", 400),

@@ -12,6 +12,7 @@ from typing import Any
 
 from clary.clock import Clock
 from clary.logs.groups import LogGroups
+from clary.metrics.series import MetricStore
 from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
 from clary.signing.keys import AccessKey
@@ -33,6 +34,7 @@ class Backend:
     namespace: Namespace
     quotas: Quotas
     clock: Clock
+    metrics: MetricStore
     find_key: Callable[[str], AccessKey | None]
     """Access key by id. None: unknown, as any key is in open mode."""
 

@@ -27,6 +27,8 @@ from clary.errors import ConfigurationError
 from clary.fleet.fleet import Fleet
 from clary.logs.groups import LogGroups
 from clary.neighbours.publishing import SocketPublisher
+from clary.metrics.series import MetricStore
+from clary.objects.client import EmbeddedStorage, ExternalStorage, ObjectStorage
 from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
 from clary.settings import Settings
@@ -112,6 +114,8 @@ async def run_control(context: Context) -> None:
     keys = Keys(ServerKeys(settings.data_dir, context.run_dir))
     location = settings.store.url or settings.data_dir / "state.sqlite"
     store = await asyncio.to_thread(Store.open, location, namespace, clock)
+    metrics = MetricStore(store.database, clock, settings.metrics)
+    await metrics.open()
     publisher = Publisher(context.run_dir / "publish.sock", life=context.life, keys=keys.all())
     fleet = Fleet(
         settings,
@@ -159,6 +163,7 @@ async def run_control(context: Context) -> None:
                 by_type=settings.fleet.instance_type_quotas,
             ),
             clock=clock,
+            metrics=metrics,
             find_key=keys.find,
         ),
         log_root=settings.data_dir / "logs" / "endpoints",
@@ -173,6 +178,7 @@ async def run_control(context: Context) -> None:
         running = [
             tasks.create_task(loops.run()),
             tasks.create_task(events.run()),
+            tasks.create_task(metrics.run()),
             tasks.create_task(keys.follow(publisher)),
             tasks.create_task(keep_logs(logs.sweep)),
             tasks.create_task(serve_unix(api, context.run_dir / "control.sock")),
@@ -183,6 +189,7 @@ async def run_control(context: Context) -> None:
     await models.close()
     await loops.close()
     await publisher.close()
+    await metrics.close()
     await asyncio.to_thread(store.close)
 
 

@@ -83,6 +83,13 @@ def resolve_fault(service_model: ServiceModel | None, fault: Fault) -> FaultForm
     )
 
 
+def with_message(form: FaultForm, members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return serialised members with the message: some models' shapes have no member for it."""
+    if any(name.lower() == "message" for name in members):
+        return dict(members)
+    return {**members, "message": form.message}
+
+
 def _find_error_shape(service_model: ServiceModel, code: str) -> Any:
     shapes: Iterable[Any] = service_model.error_shapes
     return next((shape for shape in shapes if code in (shape.name, shape.error_code)), None)

@@ -4,6 +4,11 @@ The hot path adds to plain attributes; a timer reads them. Values only grow, so 
 costs nothing: the next one has it all.
 """
 
+ACCURACY = 0.01
+"""Relative width of the buckets of a distribution, to either side (``sketch.py``)."""
+ZERO_BUCKET = -(1 << 30)
+"""Bucket of the value 0, which has no logarithm."""
+
 
 class VariantCounters:
     """What one gateway counted for one variant, or for one container of a pipeline.

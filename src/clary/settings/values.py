@@ -280,6 +280,37 @@ class LogSettings:
 
     server_max_bytes: int = 50 * 1024**2
     """Most bytes of the log of one of the server's own processes. 0: no limit."""
+class MetricSettings:
+    """Metrics: what CloudWatch's operations and Prometheus read, and policies act on."""
+
+    enabled: bool = True
+    """Whether invocations and instances are measured. What clients put is kept in any case."""
+
+    flush_s: float = 5.0
+    """How often new values are written to the state database, in seconds. They can be read at
+    once."""
+
+    memory_s: float = 1800.0
+    """How long points are held in memory, in seconds. Older ones are read from the database."""
+
+    memory_points: int = 500_000
+    """Most points held in memory; each takes about 200 bytes. Beyond it older ones are read from
+    the database."""
+
+    max_series: int = 500_000
+    """Most metrics, counting each set of dimensions. PutMetricData refuses more."""
+
+    keep_fine_s: float = 3 * 3600.0
+    """How long points finer than a minute are kept, in seconds; then as points of a minute."""
+
+    keep_60s_s: float = 15 * 86400.0
+    """How long points of a minute are kept, in seconds; then as points of 5 minutes."""
+
+    keep_5min_s: float = 63 * 86400.0
+    """How long points of 5 minutes are kept, in seconds; then as points of an hour."""
+
+    keep_1h_s: float = 455 * 86400.0
+    """How long points of an hour are kept, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,6 +384,7 @@ class Settings:
     logs: LogSettings = field(default_factory=LogSettings)
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
     events: EventSettings = field(default_factory=EventSettings)
+    metrics: MetricSettings = field(default_factory=MetricSettings)
     runners: tuple[RunnerSettings, ...] = ()
 
     @property

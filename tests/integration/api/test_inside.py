@@ -19,6 +19,9 @@ from clary.logs.files import LogFile, find_log_files
 from clary.logs.groups import LogGroups
 from clary.resources.quotas import Quotas
 from clary.settings import LogSettings
+from clary.metrics.series import MetricStore
+from clary.resources.quotas import Quotas
+from clary.settings import MetricSettings
 from clary.store import Store
 
 Ask = Callable[..., tuple[int, bytes]]
@@ -38,6 +41,7 @@ def ask(tmp_path: Path) -> Iterator[Ask]:
         namespace=NAMESPACE,
         quotas=Quotas(total=9),
         clock=SystemClock(),
+        metrics=MetricStore(store.database, SystemClock(), MetricSettings()),
         find_key=lambda _id: None,
     )
     api = build_api(

@@ -31,6 +31,10 @@ REQUESTS = [
     ("sns", "Publish", "query"),
     ("iam", "CreateRole", "query"),
     ("cloudwatch", "PutMetricData", "query"),
+    ("cloudwatch", "PutMetricData", "json"),
+    ("cloudwatch", "PutMetricData", "smithy-rpc-v2-cbor"),
+    ("cloudwatch", "GetMetricData", "smithy-rpc-v2-cbor"),
+    ("cloudwatch", "PutMetricAlarm", "smithy-rpc-v2-cbor"),
     ("s3", "PutObject", "rest-xml"),
     ("s3", "GetObject", "rest-xml"),
     ("s3", "ListObjectsV2", "rest-xml"),
@@ -57,6 +61,10 @@ REPLIES = [
     ("sns", "GetTopicAttributes", "query"),
     ("iam", "GetRole", "query"),
     ("cloudwatch", "GetMetricStatistics", "query"),
+    ("cloudwatch", "GetMetricStatistics", "json"),
+    ("cloudwatch", "GetMetricStatistics", "smithy-rpc-v2-cbor"),
+    ("cloudwatch", "GetMetricWidgetImage", "smithy-rpc-v2-cbor"),
+    ("cloudwatch", "PutMetricData", "smithy-rpc-v2-cbor"),
     ("s3", "ListBuckets", "rest-xml"),
     ("s3", "ListObjectsV2", "rest-xml"),
     ("s3", "ListObjectVersions", "rest-xml"),
@@ -293,6 +301,9 @@ def test_lists_in_forms_keep_their_order_and_need_no_memory_for_gaps() -> None:
         ("sagemaker", "json"),
         ("sagemaker-runtime", "rest-json"),
         ("sts", "query"),
+        ("cloudwatch", "json"),
+        ("logs", "json"),
+        ("logs", "smithy-rpc-v2-cbor"),
         ("s3", "rest-xml"),
         ("iam", "rest-xml"),
     ],
@@ -304,7 +315,7 @@ def test_faults_reach_botocore_with_code_message_and_request_id(
     response = PROTOCOLS[protocol].serialize_fault(MODELS.get(service), fault, "request-1")
     parsed = read(operation(service, MODELS.get(service).operation_names[0]), response, protocol)
     assert response.status == 418
-    assert parsed["Error"]["Code"] == "ValidationException"
+    assert parsed["Error"]["Code"] in ("ValidationException", "ValidationError")
     assert parsed["Error"]["Message"] == '1 < 2 & \u00fc: "x"'
     assert parsed["RequestId"] == "request-1"
 
@@ -397,3 +408,59 @@ def test_the_body_of_an_invocation_is_given_back_as_it_is() -> None:
     assert response.body == b"\x00\xff"
     assert response.headers["content-type"] == "application/x-npy"
     assert response.headers["x-amzn-invoked-production-variant"] == "v"
+
+
+def parse_cbor(body: bytes, name: str = "GetMetricStatistics") -> dict[str, Any]:
+    path = f"/service/GraniteServiceVersion20100801/operation/{name}"
+    request = HttpRequest("POST", path, "", {"smithy-protocol": "rpc-v2-cbor"}, body)
+    found = find_operation(MODELS.get("cloudwatch"), request)
+    return PROTOCOLS["smithy-rpc-v2-cbor"].parse(found.operation, request, found.uri)
+
+
+WRONG_CBOR = {
+    "no CBOR": (b"\xff", "not valid CBOR"),
+    "cut short": (b"\xa1\x66Period", "not valid CBOR"),
+    "nested": (b"\x81" * 100_000, "not valid CBOR"),
+    "a list for the request": (b"\x80", "Start of list found"),
+    "a shared value": (b"\xd8\x1c\xa0", "not valid CBOR"),
+    "a reference": (b"\xa1\x66Period\xd8\x1d\x00", "not valid CBOR"),
+    "a moment that no calendar has": (
+        b"\xa1\x69StartTime\xc1\xfb\x7f\xe0\x00\x00\x00\x00\x00\x00",
+        "not valid CBOR",
+    ),
+    "text for a number": (b"\xa1\x66Period\x61x", "can not be converted to an Integer"),
+    "a huge number": (b"\xa1\x66Period\xc2\x49\x01" + bytes(8), "to an Integer"),
+    "numbers as keys": (b"\xa1\x01\x02", "not valid CBOR"),
+}
+
+
+@pytest.mark.parametrize(("body", "text"), WRONG_CBOR.values(), ids=WRONG_CBOR)
+def test_wrong_cbor_is_a_serialization_fault(body: bytes, text: str) -> None:
+    with pytest.raises(Fault) as caught:
+        parse_cbor(body)
+    assert (caught.value.code, caught.value.status) == ("SerializationException", 400)
+    assert text in caught.value.message
+
+
+@given(body=st.binary(max_size=60))
+def test_any_bytes_are_cbor_or_a_fault(body: bytes) -> None:
+    try:
+        parsed = parse_cbor(body)
+    except Fault as fault:
+        parsed = {"Fault": fault.code}
+    assert parsed.get("Fault", "SerializationException") == "SerializationException"
+
+
+def test_cbor_takes_what_has_no_length_beforehand() -> None:
+    assert parse_cbor(b"\xbf\x66Period\x18\x3c\xff") == {"Period": 60}
+    assert parse_cbor(b"") == {}
+
+
+def test_a_fault_in_cbor_also_has_the_code_of_the_query_protocol() -> None:
+    fault = Fault("InvalidParameterValue", "no")
+    model = MODELS.get("cloudwatch")
+    response = PROTOCOLS["smithy-rpc-v2-cbor"].serialize_fault(model, fault, "r")
+    assert response.headers["x-amzn-query-error"] == "InvalidParameterValue;Sender"
+    parsed = read(operation("cloudwatch", "PutMetricData"), response, "smithy-rpc-v2-cbor")
+    assert parsed["Error"]["Code"] == "InvalidParameterValue"
+    assert parsed["Error"]["Message"] == "no"

@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.model import OperationModel, ServiceModel
 
-from clary.aws.fault import Fault, resolve_fault
+from clary.aws.fault import Fault, FaultForm, resolve_fault, with_message
 from clary.aws.http import HttpRequest, HttpResponse
 from clary.aws.protocols.json_values import (
     dump_value,
@@ -53,14 +53,21 @@ class JsonProtocol:
                 # The errors of some services (logs) declare no members; AWS sends the text anyway.
                 members = {**members, "message": form.message}
         name = form.shape.name if form.shape is not None else form.code
-        content = {"__type": name, **members}
-        headers = _headers(service_model, request_id)
-        if service_model is not None and service_model.is_query_compatible:
-            # Clients of a service that once spoke query still match on its old codes.
-            side = "Sender" if form.is_sender else "Receiver"
-            headers["x-amzn-query-error"] = f"{form.code};{side}"
+        content = {"__type": name, **with_message(form, members)}
+        headers = {**_headers(service_model, request_id), **query_error(service_model, form)}
         body = json.dumps(content, separators=(",", ":")).encode()
         return HttpResponse(form.status, headers, body)
+
+
+def query_error(service_model: ServiceModel | None, form: FaultForm) -> dict[str, str]:
+    """Return the header with a fault's old code, for a service that once spoke query.
+
+    Its clients still match on those codes.
+    """
+    if service_model is None or not service_model.is_query_compatible:
+        return {}
+    side = "Sender" if form.is_sender else "Receiver"
+    return {"x-amzn-query-error": f"{form.code};{side}"}
 
 
 def _headers(service_model: ServiceModel | None, request_id: str) -> dict[str, str]:

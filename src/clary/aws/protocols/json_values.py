@@ -50,6 +50,8 @@ def load_json(body: bytes) -> Any:
 def parse_value(shape: Shape, value: Any, depth: int = 0) -> Any:
     """Return a JSON value as a shape has it.
 
+    Takes what CBOR can say and JSON cannot as well: times and bytes.
+
     Raises:
         Fault: It is of another type, or too deeply nested.
     """
@@ -158,12 +160,17 @@ def _parse_scalar(shape: Shape, kind: str, value: Any) -> Any:
         if isinstance(value, bool):
             return value
     elif kind == "timestamp":
+        if isinstance(value, datetime):
+            return value
         if is_number:
             return _from_unix(value)
         if is_text:
             return parse_timestamp(value, shape.serialization.get("timestampFormat", "iso8601"))
-    elif kind == "blob" and is_text:
-        return parse_base64(value)
+    elif kind == "blob":
+        if isinstance(value, bytes):
+            return value
+        if is_text:
+            return parse_base64(value)
     if isinstance(value, list):
         raise serialization_fault("Start of list found where not expected")
     if isinstance(value, dict):

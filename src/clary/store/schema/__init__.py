@@ -15,6 +15,12 @@ from clary.store.schema.endpoints import (
 )
 from clary.store.schema.events import event_receivers, events
 from clary.store.schema.logs import log_events, log_groups, log_streams
+from clary.store.schema.metrics import (
+    metric_marks,
+    metric_points,
+    metric_presence,
+    metric_series,
+)
 
 VERSION = "0004"
 """Revision of the last migration."""
@@ -32,6 +38,10 @@ __all__ = [
     "log_groups",
     "log_streams",
     "metadata",
+    "metric_marks",
+    "metric_points",
+    "metric_presence",
+    "metric_series",
     "models",
     "tags",
 ]
