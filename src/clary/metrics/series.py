@@ -122,8 +122,8 @@ class MetricStore:
                     Presence(presence.since, until, presence.step_s)
                 )
         self._hot.begin(self._now())
-        for place, row in await self._rows.read_all(self._hot.complete_from):
-            self._hot.add(place, load_point(row))  # clients may put what is yet to come
+        for place, point in await self._rows.read_all(self._hot.complete_from):
+            self._hot.add(place, load_point(point))  # clients may put what is yet to come
 
     async def run(self) -> None:
         """Write and tidy up until cancelled."""
