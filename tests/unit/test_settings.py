@@ -139,6 +139,10 @@ def test_the_reference_lists_every_section():
     names = {name.partition(".")[0] for name, _, _ in settings_reference()}
     parts = {"server", "gateway", "router", "fleet", "storage", "store", "logs", "runners"}
     assert names == {*parts, "neighbours", "events", "capture"}
+    assert names == parts
+    assert names == {
+        "server", "gateway", "router", "fleet", "storage", "store", "metrics", "runners"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
