@@ -20,6 +20,7 @@ from clary.clock import SystemClock
 from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, Notifier, Webhook
 from clary.control.events import EventDelivery
 from clary.control.log_keeping import keep_logs
+from clary.control.gateway_metrics import GatewayMetrics
 from clary.control.loop import ControlLoops
 from clary.control.models import ModelLoads
 from clary.control.publish import Publisher
@@ -117,6 +118,9 @@ async def run_control(context: Context) -> None:
     metrics = MetricStore(store.database, clock, settings.metrics)
     await metrics.open()
     publisher = Publisher(context.run_dir / "publish.sock", life=context.life, keys=keys.all())
+    measured = GatewayMetrics(metrics, clock, is_enabled=settings.metrics.enabled)
+    publisher.on_metrics = measured.take
+    publisher.on_route = measured.follow_route
     fleet = Fleet(
         settings,
         context.run_dir,

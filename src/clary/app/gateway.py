@@ -23,7 +23,7 @@ LAST_CAPTURES_S = 1.0
 async def run_gateway(context: Context) -> None:
     """Serve on the inherited socket until told to stop."""
     settings = context.settings
-    registry = Registry()
+    registry = Registry(is_measured=settings.metrics.enabled)
     router = Router(settings.router, registry)
     guard = Guard(auth_is_on=settings.auth_is_on, allowed_hosts=settings.server.allowed_hosts)
     names = ["control"] if settings.storage.s3_endpoint_url else ["control", "objects"]
@@ -74,6 +74,7 @@ async def run_gateway(context: Context) -> None:
     await context.stopping.wait()
     server.close()
     await front.drain(DRAIN_S)
+    subscriber.report_last()
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)

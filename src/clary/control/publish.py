@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clary.messages import LineDecoder, ProtocolError, encode_line
+from clary.metrics.registry import NUMBERS, Item, totals
 from clary.resources.routing_table import EndpointRoute
 from clary.signing.keys import AccessKey, dump_key
 
@@ -43,6 +44,10 @@ class Publisher:
         self._models: dict[str, dict[str, Mapping[str, Any]]] = {}
         self.on_model_message: Callable[[Mapping[str, Any]], None] = lambda message: None
         """Takes what gateways say of the models of multi-model endpoints."""
+        self.on_metrics: Callable[[Mapping[str, Any]], None] = lambda report: None
+        """Takes gateways' reports of what they count."""
+        self.on_route: Callable[[str, EndpointRoute | None], None] = lambda name, route: None
+        """Hears of every route."""
 
     async def start(self) -> None:
         """Open the socket. Publish what is running before, so that gateways lose no route."""
@@ -65,6 +70,7 @@ class Publisher:
             self._routes.pop(name, None)
         else:
             self._routes[name] = route
+        self.on_route(name, route)
         data = None if route is None else route.to_json()
         await self._tell({"type": "route", "name": name, "route": data})
 
@@ -129,11 +135,12 @@ class Publisher:
         """
         total: dict[str, dict[str, int]] = {}
         for gateway in self._gateways:
-            for row in gateway.counters:
-                if row["endpoint"] == endpoint:
-                    _add(total.setdefault(row["variant"], {}), row)
-                    for name, counters in row.get("containers", {}).items():
-                        _add(total.setdefault(f"{row['variant']}/{name}", {}), counters)
+            mine = [(item, row) for item, row in gateway.counters.items() if item[0] == endpoint]
+            for row in totals(mine):
+                _add(total.setdefault(str(row["variant"]), {}), row)
+                inside: Any = row.get("containers", {})
+                for name, counters in inside.items():
+                    _add(total.setdefault(f"{row['variant']}/{name}", {}), counters)
         return total
 
     async def _tell(self, message: dict[str, Any]) -> None:
@@ -148,7 +155,7 @@ class Publisher:
                     await gateway.has_seen(self._version)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        gateway = Gateway(writer, self.on_model_message)
+        gateway = Gateway(writer, self.on_model_message, self.on_metrics)
         snapshot = {
             "type": "snapshot",
             "version": self._version,
@@ -185,11 +192,13 @@ class Gateway:
         self,
         writer: asyncio.StreamWriter,
         on_model_message: Callable[[Mapping[str, Any]], None],
+        on_metrics: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self.writer = writer
+        self._on_metrics = on_metrics
         self._on_model_message = on_model_message
         self._releases: dict[tuple[str, str], asyncio.Future[bool]] = {}
-        self.counters: list[dict[str, Any]] = []
+        self.counters: dict[Item, dict[str, int]] = {}
         self.draining: list[str] = []
         self._seen = -1
         self._is_gone = False
@@ -204,13 +213,21 @@ class Gateway:
         elif message.get("type") == "draining":
             self.draining = message["instances"]
         elif message.get("type") == "metrics":
-            self.counters = message["variants"]
+            self._count(message)
+            self._on_metrics(message)
         elif message.get("type") == "released":
             answer = self._releases.pop((message["instance"], message["model"]), None)
             if answer is not None and not answer.done():
                 answer.set_result(message["ok"])
         else:
             self._on_model_message(message)
+
+    def _count(self, report: Mapping[str, Any]) -> None:
+        for endpoint, variant, config, container, row in report["items"]:
+            item = (endpoint, variant, config, container)
+            self.counters[item] = {name: row[name] for name in NUMBERS}
+        for endpoint, variant, config, container, _number in report["gone"]:
+            self.counters.pop((endpoint, variant, config, container), None)
 
     def expect_release(self, instance_id: str, name: str) -> "asyncio.Future[bool]":
         """Return what will hold whether the gateway has given a model up."""

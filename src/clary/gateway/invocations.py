@@ -1,5 +1,7 @@
 """One invocation of a client: the router's answer goes to its HTTP connection."""
 
+import time
+
 from clary.errors import InvocationError
 from clary.gateway.http import HttpConnection
 from clary.gateway.replies import Replies
@@ -15,7 +17,15 @@ CREDIT_STEP = REPLY_WINDOW // 4
 class GatewayInvocation(Invocation):
     """InvokeEndpoint: the container's answer becomes the response, whole or in parts."""
 
-    __slots__ = ("_error_parts", "_error_status", "_owed", "connection", "is_started", "replies")
+    __slots__ = (
+        "_error_parts",
+        "_error_status",
+        "_owed",
+        "began_at",
+        "connection",
+        "is_started",
+        "replies",
+    )
 
     def __init__(
         self,
@@ -28,6 +38,8 @@ class GatewayInvocation(Invocation):
         super().__init__(endpoint, meta, b"", deadline)
         self.connection = connection
         self.replies = replies
+        self.began_at = 0.0
+        """When the request was here, in seconds on the monotonic clock."""
         self.is_started = False
         """Whether the head of the response has been sent."""
         self._error_status = 0
@@ -54,17 +66,20 @@ class GatewayInvocation(Invocation):
             self._collect_error(body, more)
             return
         if status != 200:
-            self._count_error()
+            self._count_answer(500)
             self.connection.break_off()
             return
         self.connection.send(body)
         if more:
             self._take(len(body))
         else:
+            received_at = time.monotonic()
             self.connection.end()
+            self._measure(received_at)
 
     def on_failure(self, error: InvocationError) -> None:
-        self._count_error()
+        if self.counters is not None:
+            self.counters.count_failure()
         if self.is_started:
             self.connection.break_off()
             return
@@ -93,6 +108,7 @@ class GatewayInvocation(Invocation):
 
     def _respond(self, head: bytes, body: bytes) -> None:
         """Send a whole response."""
+        received_at = time.monotonic()
         connection = self.connection
         clockwork = self.replies.clockwork
         head += clockwork.date_line
@@ -102,6 +118,7 @@ class GatewayInvocation(Invocation):
             b"%bx-amzn-requestid: %b\r\ncontent-length: %d\r\n\r\n%b"
             % (head, clockwork.next_request_id(), len(body), body)
         )
+        self._measure(received_at)
 
     def _start(self, head: bytes, length: int | None) -> None:
         """Send the head of a response that comes in parts.
@@ -149,7 +166,7 @@ class GatewayInvocation(Invocation):
 
     def _answer_error(self, status: int, body: bytes) -> None:
         """Answer that the container said no."""
-        self._count_error()
+        self._count_answer(status)
         self.connection.respond(
             self.replies.errors.from_container(
                 self.endpoint,
@@ -161,9 +178,23 @@ class GatewayInvocation(Invocation):
             )
         )
 
-    def _count_error(self) -> None:
+    def _count_answer(self, status: int) -> None:
+        """Count an answer that is an error."""
         if self.counters is not None:
-            self.counters.model_errors += 1
+            self.counters.count_answer(status)
+            self._measure(time.monotonic())
+
+    def _measure(self, received_at: float) -> None:
+        """Take the times of an answer.
+
+        Args:
+            received_at: When all of it was here, on the monotonic clock.
+        """
+        counters = self.counters
+        if counters is not None and counters.is_measured:
+            model_s = received_at - self.sent_at
+            counters.model.samples.append(model_s)
+            counters.overhead.samples.append(time.monotonic() - self.began_at - model_s)
 
 
 class InvocationBody:

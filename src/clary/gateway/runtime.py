@@ -163,10 +163,14 @@ class RuntimeApi:
             invocation = self._captured(endpoint, operation, meta, connection, capture)
         elif operation is INVOKE:
             deadline = time.monotonic() + self._timeout_s
+        now = time.monotonic()
+        if operation is INVOKE:
+            deadline = now + self._timeout_s
             invocation = GatewayInvocation(endpoint, meta, deadline, connection, self.replies)
         else:
-            deadline = time.monotonic() + self._stream_timeout_s
+            deadline = now + self._stream_timeout_s
             invocation = StreamInvocation(endpoint, meta, deadline, connection, self.replies)
+        invocation.began_at = now
         invocation.target_variant = target_variant
         invocation.session = session
         invocation.target_container = target_container

@@ -61,9 +61,11 @@ class StreamInvocation(GatewayInvocation):
         else:
             if not self.is_started:
                 self._start(self._head, None)
+            received_at = time.monotonic()
             if body:
                 self.connection.send(encode_payload_parts([body]))
             self.connection.end()
+            self._measure(received_at)
 
     def on_parts(self, parts: list[bytes]) -> None:
         if self._error_status:
@@ -83,7 +85,8 @@ class StreamInvocation(GatewayInvocation):
         if not self.is_started:
             super().on_failure(error)
             return
-        self._count_error()
+        if self.counters is not None:
+            self.counters.count_failure()
         if isinstance(error, InvocationTimeout):
             if self.connection.is_full and time.monotonic() < self._ends_at:
                 self.connection.abort()  # who reads nothing cannot be told either
@@ -119,7 +122,7 @@ class StreamInvocation(GatewayInvocation):
         if not self.is_started:
             self._answer_error(status, text)
             return
-        self._count_error()
+        self._count_answer(500)
         self._end_with(model_stream_error("StreamBroken", text.decode("utf-8", "replace")))
 
     def _end_with(self, event: bytes) -> None:

@@ -1,13 +1,88 @@
 """Counters of this process, cumulative since its start.
 
-The hot path adds to plain attributes; a timer reads them. Values only grow, so that a lost report
+The hot path adds to plain attributes and appends to plain lists; a timer folds the lists into
+distributions (``Latencies``) and reports what has changed. Values only grow, so that a lost report
 costs nothing: the next one has it all.
 """
+
+import math
+import secrets
+from collections import Counter
+from typing import Any
 
 ACCURACY = 0.01
 """Relative width of the buckets of a distribution, to either side (``sketch.py``)."""
 ZERO_BUCKET = -(1 << 30)
 """Bucket of the value 0, which has no logarithm."""
+
+_BUCKETS_PER_E = 1 / math.log1p(2 * ACCURACY / (1 - ACCURACY))
+
+
+class Latencies:
+    """Times of one kind: how many, their sum, and their distribution, in microseconds."""
+
+    __slots__ = ("buckets", "count", "maximum", "minimum", "recent", "samples", "sum_us")
+
+    def __init__(self) -> None:
+        self.samples: list[float] = []
+        """In seconds; the hot path appends to it."""
+        self.count = 0
+        self.sum_us = 0.0
+        self.buckets: Counter[int] = Counter()
+        """Count by bucket, as in ``sketch.py``."""
+        self.recent: set[int] = set()
+        """Buckets that have grown since the last report."""
+        self.minimum = math.inf
+        self.maximum = 0.0
+        """Least and largest since the last report, in microseconds."""
+
+    def fold(self) -> None:
+        """Add up what has been appended. Done for many at once, in C, it costs a quarter."""
+        samples = self.samples
+        if not samples:
+            return
+        self.samples = []
+        times = [max(sample, 0.0) * 1e6 for sample in samples]
+        self.count += len(times)
+        self.sum_us += math.fsum(times)
+        self.minimum = min(self.minimum, *times)
+        self.maximum = max(self.maximum, *times)
+        log, ceil = math.log, math.ceil
+        found = Counter([ceil(log(us) * _BUCKETS_PER_E) if us > 0 else ZERO_BUCKET for us in times])
+        self.buckets.update(found)
+        self.recent.update(found)
+
+    def to_json(self, *, all_of_it: bool) -> dict[str, Any]:
+        """Return the values: the buckets that have grown since the last report, or all."""
+        buckets = self.buckets
+        row: dict[str, Any] = {
+            "count": self.count,
+            "sum_us": self.sum_us,
+            "buckets": [
+                [bucket, buckets[bucket]] for bucket in (buckets if all_of_it else self.recent)
+            ],
+        }
+        if self.recent:
+            row["recent_us"] = [self.minimum, self.maximum]
+        return row
+
+    def reported(self) -> None:
+        """Begin anew with what is recent."""
+        self.recent = set()
+        self.minimum, self.maximum = math.inf, 0.0
+
+
+NUMBERS = (
+    "client_errors",
+    "dropped",
+    "failed",
+    "handler_us",
+    "invocations",
+    "model_errors",
+    "overloaded",
+    "server_errors",
+)
+"""The plain numbers of ``VariantCounters``."""
 
 
 class VariantCounters:
@@ -25,12 +100,23 @@ class VariantCounters:
         "model_errors",
         "overloaded",
     )
+    __slots__ = (*NUMBERS, "is_measured", "model", "number", "overhead", "reported_numbers")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_measured: bool = True, number: int = 0) -> None:
+        self.is_measured = is_measured
+        """Whether times are taken."""
+        self.number = number
+        """Tells it from others of the same name that were before it."""
         self.invocations = 0
         """Invocations sent to a container."""
         self.model_errors = 0
         """Invocations that ended as ModelError."""
+        self.client_errors = 0
+        """Those of them that the model answered with a status from 400 to 499."""
+        self.server_errors = 0
+        """Those of them that the model answered with a status from 500."""
+        self.failed = 0
+        """Those of them that had no answer at all."""
         self.overloaded = 0
         """Invocations refused because of full queues."""
         self.dropped = 0
@@ -41,51 +127,145 @@ class VariantCounters:
         """Calls whose data should have been captured, and found no room."""
         self.handler_us = 0
         """Time in the handler over all invocations, in microseconds."""
+        self.model = Latencies()
+        """From sending the request to the model until its whole answer was here."""
+        self.overhead = Latencies()
+        """What this server needed beside that."""
+        self.reported_numbers: tuple[int, ...] = ()
 
-    def to_json(self) -> dict[str, int]:
-        """Return the values by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+    def count_answer(self, status: int) -> None:
+        """Count an answer of the model that is an error."""
+        self.model_errors += 1
+        if status < 500:
+            self.client_errors += 1
+        else:
+            self.server_errors += 1
+
+    def count_failure(self) -> None:
+        """Count an invocation without an answer."""
+        self.model_errors += 1
+        self.failed += 1
+
+    def numbers(self) -> dict[str, int]:
+        """Return the plain numbers by name."""
+        return {name: getattr(self, name) for name in NUMBERS}
+
+    def to_json(self, *, all_of_it: bool = True) -> dict[str, Any]:
+        """Return everything, for a report."""
+        return {
+            **self.numbers(),
+            "number": self.number,
+            "model": self.model.to_json(all_of_it=all_of_it),
+            "overhead": self.overhead.to_json(all_of_it=all_of_it),
+        }
+
+    def fold(self) -> None:
+        """Add up the times."""
+        self.model.fold()
+        self.overhead.fold()
+
+    def has_changed(self) -> bool:
+        """Whether anything was counted since the last report."""
+        numbers = tuple(getattr(self, name) for name in NUMBERS)
+        return bool(numbers != self.reported_numbers or self.model.recent or self.overhead.recent)
+
+    def reported(self) -> None:
+        """Note that all of it was reported."""
+        self.reported_numbers = tuple(getattr(self, name) for name in NUMBERS)
+        self.model.reported()
+        self.overhead.reported()
+
+
+Item = tuple[str, str, str, str]
+"""Endpoint, variant, endpoint configuration, container; the last two may be empty."""
 
 
 class Registry:
-    """All counters of this process."""
+    """All counters of this process.
 
-    def __init__(self) -> None:
-        self._variants: dict[tuple[str, str], VariantCounters] = {}
-        self._containers: dict[tuple[str, str], dict[str, VariantCounters]] = {}
+    Args:
+        is_measured: Whether times are taken.
+    """
 
-    def variant(self, endpoint: str, variant: str) -> VariantCounters:
-        """Return the counters of a variant, the same object each time."""
-        counters = self._variants.get((endpoint, variant))
+    def __init__(self, *, is_measured: bool = True) -> None:
+        self.life = secrets.token_hex(8)
+        """Names this process: counters of another begin at 0."""
+        self._is_measured = is_measured
+        self._items: dict[Item, VariantCounters] = {}
+        self._departed: list[tuple[Item, VariantCounters]] = []
+        self._next_number = 0
+        self._loads: dict[str, int] = {}
+
+    def variant(self, endpoint: str, variant: str, config: str = "") -> VariantCounters:
+        """Return the counters of a variant of one configuration, the same object each time."""
+        return self._item((endpoint, variant, config, ""))
+
+    def container(
+        self, endpoint: str, variant: str, container: str, config: str = ""
+    ) -> VariantCounters:
+        """Return the counters of one of a variant's several containers, the same each time."""
+        return self._item((endpoint, variant, config, container))
+
+    def _item(self, item: Item) -> VariantCounters:
+        counters = self._items.get(item)
         if counters is None:
-            counters = self._variants[endpoint, variant] = VariantCounters()
+            self._next_number += 1
+            counters = VariantCounters(is_measured=self._is_measured, number=self._next_number)
+            self._items[item] = counters
         return counters
 
-    def container(self, endpoint: str, variant: str, container: str) -> VariantCounters:
-        """Return the counters of one of a variant's several containers, the same each time."""
-        containers = self._containers.setdefault((endpoint, variant), {})
-        return containers.setdefault(container, VariantCounters())
-
     def forget(self, endpoint: str) -> None:
-        """Drop the counters of an endpoint that is gone."""
-        for key in [key for key in self._variants if key[0] == endpoint]:
-            del self._variants[key]
-            self._containers.pop(key, None)
+        """Drop the counters of an endpoint that is gone, once they have been reported."""
+        for item in [item for item in self._items if item[0] == endpoint]:
+            self._departed.append((item, self._items.pop(item)))
+
+    def fold(self) -> None:
+        """Add up the times that were taken since the last call."""
+        for counters in self._items.values():
+            if counters.model.samples or counters.overhead.samples:
+                counters.fold()
+
+    def note_load(self, instance_id: str, open_calls: int) -> None:
+        """Note how many calls an instance has at this moment."""
+        if self._is_measured and open_calls > self._loads.get(instance_id, 0):
+            self._loads[instance_id] = open_calls
+
+    def report(self, *, all_of_it: bool) -> dict[str, Any]:
+        """Return what has changed since the last report, or all, and begin anew.
+
+        ``loads`` has the most calls that each instance had at once.
+        """
+        rows = []
+        for item, counters in [*self._items.items(), *self._departed]:
+            counters.fold()
+            if all_of_it or counters.has_changed():
+                rows.append([*item, counters.to_json(all_of_it=all_of_it)])
+                counters.reported()
+        gone = [[*item, counters.number] for item, counters in self._departed]
+        self._departed = []
+        loads, self._loads = self._loads, {}
+        return {"life": self.life, "items": rows, "gone": gone, "loads": loads}
 
     def to_json(self) -> list[dict[str, object]]:
-        """Return all values, for a report."""
-        return [
-            self._row(endpoint, variant, counters)
-            for (endpoint, variant), counters in self._variants.items()
-        ]
+        """Return the plain numbers of all variants, their containers' in them, for people."""
+        return totals([(item, counters.numbers()) for item, counters in self._items.items()])
 
-    def _row(self, endpoint: str, variant: str, counters: VariantCounters) -> dict[str, object]:
-        row: dict[str, object] = {"endpoint": endpoint, "variant": variant, **counters.to_json()}
-        containers = self._containers.get((endpoint, variant))
-        if containers:
-            row["containers"] = {name: each.to_json() for name, each in containers.items()}
+
+def totals(items: list[tuple[Item, dict[str, int]]]) -> list[dict[str, object]]:
+    """Return plain numbers by variant, over all configurations, with those of containers inside."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for (endpoint, variant, _, container), numbers in items:
+        row = rows.setdefault((endpoint, variant), {"endpoint": endpoint, "variant": variant})
+        if container:
+            inside = row.setdefault("containers", {}).setdefault(container, {})
+            _add(inside, numbers)
             # The hot path counts a pipeline's time once, at its containers.
-            row["handler_us"] = counters.handler_us + sum(
-                each.handler_us for each in containers.values()
-            )
-        return row
+            _add(row, {"handler_us": numbers["handler_us"]})
+        else:
+            _add(row, numbers)
+    return list(rows.values())
+
+
+def _add(sums: dict[str, Any], numbers: dict[str, int]) -> None:
+    for name, value in numbers.items():
+        sums[name] = sums.get(name, 0) + value

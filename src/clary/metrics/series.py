@@ -90,7 +90,7 @@ class MetricStore:
         self._unwritten: dict[Place, StatisticSet] = {}
         self._marks: dict[tuple[str, str], Mapping[str, object]] = {}
         self._unwritten_marks: dict[tuple[str, str], Mapping[str, object]] = {}
-        self._forgotten_sources: list[str] = []
+        self._forgotten: list[tuple[str, str | None]] = []
         self._changed_presence: dict[tuple[int, int], PresenceRow] = {}
         self._flushing = asyncio.Lock()
         self._has_old_unwritten = False
@@ -229,21 +229,22 @@ class MetricStore:
             self._note_presence(series.id, last.since, until, last.step_s)
         series.last_at = max(series.last_at, moment)
 
-    def mark(self, source: str, item: str, document: Mapping[str, object] | None) -> None:
+    def mark(self, source: str, item: str, document: Mapping[str, object]) -> None:
         """Note how far a source has been read; written together with what was added from it.
 
         Args:
             source: Who counts, such as one gateway in one life.
             item: What it counts.
-            document: JSON types; None: everything of the source can be forgotten.
+            document: JSON types.
         """
-        if document is None:
-            self._forgotten_sources.append(source)
-            for place in [place for place in self._marks if place[0] == source]:
-                del self._marks[place]
-                self._unwritten_marks.pop(place, None)
-            return
         self._marks[source, item] = self._unwritten_marks[source, item] = document
+
+    def forget_marks(self, source: str, item: str | None = None) -> None:
+        """Forget how far an item has been read, or all of a source."""
+        self._forgotten.append((source, item))
+        for place in [p for p in self._marks if p[0] == source and item in (None, p[1])]:
+            del self._marks[place]
+            self._unwritten_marks.pop(place, None)
 
     def marks(self, source: str | None = None) -> dict[tuple[str, str], Mapping[str, object]]:
         """Return how far sources have been read, by source and item."""
@@ -460,7 +461,7 @@ class MetricStore:
             and series.last_at // LAST_AT_STEP_S > series.known_last_at // LAST_AT_STEP_S
         ]
         presence, self._changed_presence = self._changed_presence, {}
-        forgotten, self._forgotten_sources = self._forgotten_sources, []
+        forgotten, self._forgotten = self._forgotten, []
         now = int(self._now())
         beat = [Mark("control", "flushed", {"at": now})] if marks is not None else []
         content = MetricWrite(
@@ -475,7 +476,7 @@ class MetricStore:
             await self._rows.write(content)
         except BaseException:
             self._changed_presence = {**presence, **self._changed_presence}
-            self._forgotten_sources += forgotten
+            self._forgotten += forgotten
             raise
         for row in content.series:
             if row.id in self._series:

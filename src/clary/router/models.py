@@ -405,6 +405,7 @@ class ServedCall(Invocation):
         super().__init__(original.endpoint, meta, original.body, original.deadline)
         self.counters = original.counters
         self.original = original
+        original.sent_at = time.monotonic()
         self._models = models
         self._is_again = is_again
 

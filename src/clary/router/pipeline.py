@@ -79,6 +79,7 @@ class Pipelines:
         invocation.variant = variant.name
         invocation.counters = variant.counters
         invocation.channel = chain
+        invocation.sent_at = time.monotonic()
         try:
             chain.begin()
         except Overloaded:
@@ -224,8 +225,10 @@ class Step(Invocation):
 
     def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
         chain = self.chain
+        if not more:
+            self._measure()
         if not 200 <= status < 300:
-            self.counters.model_errors += 1
+            self.counters.count_answer(status)
             chain.answer(self, status, meta, body, more)
         elif chain.is_last(self):
             chain.answer(self, status, meta, body, more)
@@ -237,13 +240,15 @@ class Step(Invocation):
 
     def on_part(self, status: int, body: bytes, more: bool) -> None:
         chain = self.chain
+        if not more:
+            self._measure()
         if chain.is_answering:
             if status != 200:
-                self.counters.model_errors += 1
+                self.counters.count_answer(500)
             chain.client.on_part(status, body, more)
         elif status != 200:
             # The handler failed while it was giving its answer.
-            self.counters.model_errors += 1
+            self.counters.count_answer(500)
             chain.answer(self, 500, b"", body, False)
         else:
             self._collect(body, more)
@@ -256,11 +261,16 @@ class Step(Invocation):
 
     def on_failure(self, error: InvocationError) -> None:
         if not isinstance(error, Overloaded):
-            self.counters.model_errors += 1
+            self.counters.count_failure()
         self.chain.fail(self, error)
 
     def on_writable(self) -> None:
         self.chain.client.on_writable()
+
+    def _measure(self) -> None:
+        """Take the time of an answer."""
+        if self.counters.is_measured:
+            self.counters.model.samples.append(time.monotonic() - self.sent_at)
 
     def _collect(self, body: bytes, more: bool) -> None:
         """Keep a part of the answer until all of it is there for the next step."""

@@ -427,8 +427,16 @@ class Router:
 
     def _sweep(self) -> None:
         now = time.monotonic()
+        loads: dict[str, int] = {}
         for worker in [*self._workers.values(), *self._retired]:
-            worker.channel.expire(now)
+            channel = worker.channel
+            channel.expire(now)
+            if channel.outstanding:
+                instance_id = worker.instance_id
+                loads[instance_id] = loads.get(instance_id, 0) + channel.outstanding
+        for instance_id, load in loads.items():
+            self._registry.note_load(instance_id, load)
+        self._registry.fold()
         self._retired = [worker for worker in self._retired if worker.channel.outstanding]
         self._pipelines.sweep(now)
         for name in list(self._parked):

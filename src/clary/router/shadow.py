@@ -11,6 +11,7 @@ instead of each the work for its own.
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 
 from clary.errors import InvalidRequest, InvocationError, Overloaded
@@ -130,25 +131,27 @@ class Mirror:
 class ShadowCopy(Invocation):
     """A copy on its way."""
 
-    __slots__ = ("_is_failed", "_mirror")
+    __slots__ = ("_mirror", "_status")
 
     def __init__(self, original: Invocation, mirror: Mirror) -> None:
         super().__init__(original.endpoint, original.meta, original.body, original.deadline)
         self.target_container = original.target_container
-        self._is_failed = False
+        self._status = 200
         self._mirror = mirror
 
     def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
-        self._is_failed = not 200 <= status < 300
+        self._status = status
         self._take(body, more)
 
     def on_part(self, status: int, body: bytes, more: bool) -> None:
-        self._is_failed = self._is_failed or status != 200
+        if status != 200:
+            self._status = 500
         self._take(body, more)
 
     def on_failure(self, error: InvocationError) -> None:
-        self._is_failed = True
-        self._end()
+        self._mirror.forget(self)
+        if self.counters is not None:
+            self.counters.count_failure()
 
     def _take(self, body: bytes, more: bool) -> None:
         if not more:
@@ -192,3 +195,10 @@ class CapturedCopy(Captured, ShadowCopy):
             self.recording.add_output(self, body)
         else:
             self.recording.end(self, body)
+        counters = self.counters
+        if counters is None:
+            return
+        if not 200 <= self._status < 300:
+            counters.count_answer(self._status)
+        if counters.is_measured:
+            counters.model.samples.append(time.monotonic() - self.sent_at)

@@ -120,7 +120,8 @@ class Subscriber:
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         """Send counters each second, and at once that an instance has been drained."""
         loop = asyncio.get_running_loop()
-        report_at = loop.time() + REPORT_S
+        is_first = True
+        report_at = loop.time()
         while True:
             await asyncio.sleep(DRAIN_REPORT_S)
             draining = self._router.draining()
@@ -129,11 +130,20 @@ class Subscriber:
                 writer.write(encode_line({"type": "draining", "instances": draining}))
             if loop.time() >= report_at:
                 report_at += REPORT_S
-                counters = self._registry.to_json()
-                writer.write(encode_line({"type": "metrics", "variants": counters}))
+                self._report_metrics(writer, all_of_it=is_first)
+                is_first = False
                 used = self._router.models.usage()
                 if used:
                     writer.write(encode_line({"type": "used", "models": used}))
+
+    def _report_metrics(self, writer: asyncio.StreamWriter, *, all_of_it: bool) -> None:
+        report = self._registry.report(all_of_it=all_of_it)
+        writer.write(encode_line({"type": "metrics", **report}))
+
+    def report_last(self) -> None:
+        """Tell control what was counted since the last report, before this process ends."""
+        if self._writer is not None:
+            self._report_metrics(self._writer, all_of_it=False)
 
     def _apply(self, message: dict[str, Any]) -> None:
         kind = message["type"]

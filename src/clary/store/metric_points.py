@@ -6,7 +6,7 @@ read, in one transaction, so that a crash neither loses nor repeats any.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -80,8 +80,8 @@ class MetricWrite:
     marks: Sequence[Mark] = ()
     seen_at: int = 0
     """When the marks were made."""
-    forgotten: Sequence[str] = field(default_factory=list)
-    """Sources whose marks are not needed any more."""
+    forgotten: Sequence[tuple[str, str | None]] = ()
+    """Sources and items whose marks are not needed any more; None: all items."""
 
 
 class MetricPoints:
@@ -109,8 +109,9 @@ class MetricPoints:
             ]  # fmt: skip
             _upsert(connection, schema.metric_marks, marks)
             table = schema.metric_marks
-            for source in content.forgotten:
-                connection.execute(table.delete().where(table.c.source == source))
+            for source, item in content.forgotten:
+                condition = table.c.item == item if item is not None else sa.true()
+                connection.execute(table.delete().where(table.c.source == source, condition))
             self._add(connection, content.points)
 
         await self._database.write(apply)

@@ -302,7 +302,7 @@ def test_marks_are_written_with_what_was_added(place: Place) -> None:
         await store.flush()
         store.add(KEY, at=NOW, value=1.0)
         store.mark("gateway", "digits", {"invocations": 2})
-        store.mark("old", "", None)
+        store.forget_marks("old")
 
     async def second(store: MetricStore) -> None:
         assert store.marks("gateway") == {("gateway", "digits"): {"invocations": 1}}

@@ -1,0 +1,179 @@
+"""From what gateways count to metrics.
+
+``take`` is given every report (``control/publish.py``); ``follow_route`` hears of every route, for
+metrics of a variant that serves are 0 while nobody calls it.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from clary.clock import Clock
+from clary.metrics.endpoint_metrics import (
+    CONCURRENCY,
+    CONCURRENCY_STEP_S,
+    IDLE,
+    INVOCATIONS,
+    dimension_sets,
+    invocation_metrics,
+)
+from clary.metrics.key import MetricKey
+from clary.metrics.reports import Seen
+from clary.metrics.series import MetricStore
+from clary.resources.routing_table import EndpointRoute
+
+FORGET_AFTER_S = 600.0
+"""A gateway that has not reported for so long, in seconds, does not come back: gateways have a
+name of their own in each life."""
+
+_log = logging.getLogger(__name__)
+
+
+class GatewayMetrics:
+    """Turns reports into metrics.
+
+    Args:
+        store: Where they go.
+        clock: Wall time.
+        is_enabled: Whether anything is measured at all.
+    """
+
+    def __init__(self, store: MetricStore, clock: Clock, *, is_enabled: bool = True) -> None:
+        self._store = store
+        self._clock = clock
+        self._is_enabled = is_enabled
+        self._routes: dict[str, EndpointRoute] = {}
+        self._variant_of: dict[str, tuple[str, str]] = {}
+        """Endpoint and variant by instance."""
+        self._updated: set[str] = set()
+        """Endpoints that have had another configuration before."""
+        self._seen: dict[tuple[str, str], Seen] = {}
+        """By gateway's life and item."""
+        self._heard_at: dict[str, float] = {}
+        self._changed: set[tuple[str, str]] = set()
+        now = clock.monotonic()
+        for (source, item), document in store.marks().items():
+            if "numbers" in document:
+                self._seen[source, item] = Seen(document)
+                self._heard_at[source] = now
+        self._loads: dict[str, dict[str, int]] = {}
+        store.before_flush.append(self._mark)
+
+    # Routes -------------------------------------------------------------------------------
+
+    def follow_route(self, name: str, route: EndpointRoute | None) -> None:
+        """Take a route as it is published, or that an endpoint has none any more."""
+        old = self._routes.pop(name, None)
+        before = set() if old is None else {v.name for v in old.variants}
+        for variant in old.variants if old is not None else ():
+            for instance in variant.instances:
+                self._variant_of.pop(instance.id, None)
+        if route is None:
+            self._updated.discard(name)
+            now_there: set[str] = set()
+        else:
+            self._routes[name] = route
+            now_there = {v.name for v in route.variants}
+            if old is not None and _configs(old) != _configs(route):
+                self._updated.add(name)
+            shadows = () if route.shadow is None else (route.shadow,)
+            for variant in (*route.variants, *shadows):
+                for instance in variant.instances:
+                    self._variant_of[instance.id] = (name, variant.name)
+        for variant_name in before ^ now_there:
+            self._set_present(name, variant_name, is_present=variant_name in now_there)
+
+    def _set_present(self, endpoint: str, variant: str, *, is_present: bool) -> None:
+        if not self._is_enabled:
+            return
+        (dimensions,) = dimension_sets(endpoint, variant)
+        now = self._clock.now()
+        for name in IDLE:
+            key = MetricKey.of(INVOCATIONS, name, dimensions)
+            self._store.set_present(key, None, at=now, is_present=is_present)
+        key = MetricKey.of(INVOCATIONS, CONCURRENCY, dimensions)
+        self._store.set_present(key, None, at=now, is_present=is_present, step_s=CONCURRENCY_STEP_S)
+
+    # Reports ------------------------------------------------------------------------------
+
+    def take(self, report: Mapping[str, Any]) -> None:
+        """Take a gateway's report."""
+        life = report["life"]
+        self._heard_at[life] = self._clock.monotonic()
+        for endpoint, variant, config, container, row in report["items"]:
+            item = _item(endpoint, variant, config, container, row["number"])
+            self._take_item(life, item, endpoint, variant, config, container, row)
+        for endpoint, variant, config, container, number in report["gone"]:
+            item = _item(endpoint, variant, config, container, number)
+            if self._seen.pop((life, item), None) is not None:
+                self._changed.discard((life, item))
+                self._store.forget_marks(life, item)
+        self._take_loads(life, report["loads"])
+
+    def _take_item(
+        self,
+        life: str,
+        item: str,
+        endpoint: str,
+        variant: str,
+        config: str,
+        container: str,
+        row: Mapping[str, Any],
+    ) -> None:
+        seen = self._seen.setdefault((life, item), Seen())
+        change = seen.take(row)
+        self._changed.add((life, item))
+        if not self._is_enabled:
+            return
+        shown = config if endpoint in self._updated else ""
+        now = self._clock.now()
+        instances = self._instance_count(endpoint, variant)
+        for dimensions in dimension_sets(endpoint, variant, container=container, config=shown):
+            for each in invocation_metrics(dimensions, change, instances=instances):
+                self._store.add(each.key, at=now, value=each.values, unit=each.unit)
+
+    def _take_loads(self, life: str, loads: Mapping[str, int]) -> None:
+        """Add up what several gateways have open with an instance, at about the same time."""
+        self._loads[life] = dict(loads)
+        if not self._is_enabled:
+            return
+        now = self._clock.now()
+        for instance_id in loads:
+            place = self._variant_of.get(instance_id)
+            if place is None:
+                continue
+            total = sum(each.get(instance_id, 0) for each in self._loads.values())
+            (dimensions,) = dimension_sets(*place)
+            key = MetricKey.of(INVOCATIONS, CONCURRENCY, dimensions)
+            self._store.add(key, at=now, value=float(total), resolution_s=CONCURRENCY_STEP_S)
+
+    def _instance_count(self, endpoint: str, variant: str) -> int:
+        route = self._routes.get(endpoint)
+        if route is None:
+            return 0
+        shadows = () if route.shadow is None else (route.shadow,)
+        return sum(
+            len(each.instances) for each in (*route.variants, *shadows) if each.name == variant
+        )
+
+    def _mark(self) -> None:
+        """Have what was seen written with the points that were made of it."""
+        for life, item in self._changed:
+            self._store.mark(life, item, self._seen[life, item].to_json())
+        self._changed = set()
+        now = self._clock.monotonic()
+        for life, heard_at in list(self._heard_at.items()):
+            if now - heard_at > FORGET_AFTER_S:
+                del self._heard_at[life]
+                self._loads.pop(life, None)
+                for place in [place for place in self._seen if place[0] == life]:
+                    del self._seen[place]
+                self._store.forget_marks(life)
+
+
+def _configs(route: EndpointRoute) -> set[str]:
+    return {getattr(variant, "config_name", "") for variant in route.variants}
+
+
+def _item(endpoint: str, variant: str, config: str, container: str, number: int) -> str:
+    return f"{endpoint}/{variant}/{config}/{container}/{number}"

@@ -1,0 +1,97 @@
+"""Which metrics an endpoint has, by the names and units that SageMaker gives them. Pure.
+
+Contract: autoscaling-metrics.md 6.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from clary.metrics.key import MetricKey
+from clary.metrics.reports import Difference
+from clary.metrics.sketch import bucket_of
+from clary.metrics.statistics import StatisticSet
+
+INVOCATIONS = "AWS/SageMaker"
+INSTANCES = "/aws/sagemaker/Endpoints"
+CONCURRENCY = "ConcurrentRequestsPerModel"
+CONCURRENCY_STEP_S = 10
+"""Such points are kept by 10 seconds, for policies that act fast."""
+
+IDLE = (
+    "Invocations",
+    "InvocationsPerInstance",
+    "Invocation4XXErrors",
+    "Invocation5XXErrors",
+    "InvocationModelErrors",
+)
+"""Metrics that are 0 while nothing happens: scaling in depends on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Values of one metric."""
+
+    key: MetricKey
+    values: StatisticSet
+    unit: str | None = None
+
+
+def dimension_sets(
+    endpoint: str, variant: str, *, container: str = "", config: str = ""
+) -> list[dict[str, str]]:
+    """Return the sets of dimensions that a variant's metrics are kept under.
+
+    Args:
+        endpoint: Its name.
+        variant: Its name.
+        container: Of several; empty: the variant as a whole.
+        config: Endpoint configuration, once the endpoint has been updated; else empty.
+    """
+    common = {"EndpointName": endpoint, "VariantName": variant}
+    if container:
+        return [{**common, "ContainerName": container}]
+    return [common, {**common, "EndpointConfigName": config}] if config else [common]
+
+
+def invocation_metrics(
+    dimensions: dict[str, str], change: Difference, *, instances: int
+) -> Iterator[Measured]:
+    """Give the values of what happened to a variant, or to one of its containers.
+
+    Args:
+        dimensions: Of all of them.
+        change: What happened.
+        instances: How many the variant has.
+    """
+
+    def measured(name: str, values: StatisticSet, unit: str | None = None) -> Measured:
+        return Measured(MetricKey.of(INVOCATIONS, name, dimensions), values, unit)
+
+    is_container = "ContainerName" in dimensions
+    if change.invocations:
+        yield measured("Invocations", StatisticSet.of(1.0, change.invocations))
+        if not is_container:
+            share = 1 / max(instances, 1)
+            yield measured("InvocationsPerInstance", StatisticSet.of(share, change.invocations))
+    if change.ended:
+        yield measured("Invocation4XXErrors", errors(change.client_errors, change.ended))
+        yield measured("Invocation5XXErrors", errors(change.server_errors, change.ended))
+        yield measured("InvocationModelErrors", errors(change.model_errors, change.ended))
+    if change.model is not None:
+        name = "ContainerLatency" if is_container else "ModelLatency"
+        yield measured(name, change.model, "Microseconds")
+    if change.overhead is not None:
+        yield measured("OverheadLatency", change.overhead, "Microseconds")
+
+
+def errors(count: int, calls: int) -> StatisticSet:
+    """Return the statistics of calls of which each is 1 if it was an error, and else 0."""
+    count = min(count, calls)
+    buckets = {bucket_of(float(value)): float(n) for value, n in ((0, calls - count), (1, count))}
+    return StatisticSet(
+        float(calls),
+        float(count),
+        0.0 if count < calls else 1.0,
+        1.0 if count else 0.0,
+        {bucket: n for bucket, n in buckets.items() if n},
+    )
