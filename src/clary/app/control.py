@@ -21,6 +21,7 @@ from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, 
 from clary.control.events import EventDelivery
 from clary.control.log_keeping import keep_logs
 from clary.control.gateway_metrics import GatewayMetrics
+from clary.control.instance_metrics import InstanceMetrics
 from clary.control.loop import ControlLoops
 from clary.control.models import ModelLoads
 from clary.control.publish import Publisher
@@ -149,6 +150,8 @@ async def run_control(context: Context) -> None:
         settings.events,
     )
     await events.register()
+    usage = InstanceMetrics(fleet, metrics, clock, interval_s=settings.metrics.instance_interval_s)
+    fleet.on_usage = usage.take
 
     models = ModelLoads(fleet, publisher)
     publisher.on_model_message = models.take
@@ -183,6 +186,7 @@ async def run_control(context: Context) -> None:
             tasks.create_task(loops.run()),
             tasks.create_task(events.run()),
             tasks.create_task(metrics.run()),
+            *([tasks.create_task(usage.run())] if settings.metrics.enabled else []),
             tasks.create_task(keys.follow(publisher)),
             tasks.create_task(keep_logs(logs.sweep)),
             tasks.create_task(serve_unix(api, context.run_dir / "control.sock")),

@@ -121,10 +121,13 @@ class Fleet:
             host_variables,
             stop_timeout_s=settings.fleet.stop_timeout_s,
             on_change=self._launcher_changed,
+            on_usage=self._measured,
         )
         self._instances: dict[str, _Instance] = {}
         self._watchers: list[Callable[[str], None]] = []
         self._model_watchers: list[Callable[[str], None]] = []
+        self.on_usage: Callable[[str, str, Mapping[str, Any]], None] = lambda *_: None
+        """Takes an endpoint, a variant, and what one of its instances uses."""
 
     # Life ---------------------------------------------------------------------------------
 
@@ -555,6 +558,20 @@ class Fleet:
                 return
             instance.told = now
         self._changed(instance)
+
+    def ask_usage(self) -> None:
+        """Ask all instances that run what they use; the answers go to ``on_usage``."""
+        for instance in self._instances.values():
+            status = self._launcher.status(instance.id)
+            if status is not None and status.state is InstanceState.HEALTHY:
+                with contextlib.suppress(TransientError):  # it is about to be replaced
+                    self._launcher.tell(instance.id, {"op": "usage"})
+
+    def _measured(self, instance_id: str, usage: Mapping[str, Any]) -> None:
+        instance = self._instances.get(instance_id)
+        if instance is None or instance.stopping is not None:
+            return
+        self.on_usage(instance.endpoint_name, instance.variant_name, usage)
 
     def _changed(self, instance: _Instance) -> None:
         for watcher in list(self._watchers):

@@ -3,7 +3,7 @@
 Contract: autoscaling-metrics.md 6.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from clary.metrics.key import MetricKey
@@ -25,6 +25,16 @@ IDLE = (
     "InvocationModelErrors",
 )
 """Metrics that are 0 while nothing happens: scaling in depends on it."""
+
+USAGE = {
+    "cpu_percent": ("CPUUtilization", "Percent"),
+    "memory_percent": ("MemoryUtilization", "Percent"),
+    "disk_percent": ("DiskUtilization", "Percent"),
+    "gpu_percent": ("GPUUtilization", "Percent"),
+    "gpu_memory_percent": ("GPUMemoryUtilization", "Percent"),
+    "models": ("LoadedModelCount", None),
+}
+"""Metrics of instances by what hosts call them; processors and GPUs count 100 each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,21 @@ def invocation_metrics(
         yield measured(name, change.model, "Microseconds")
     if change.overhead is not None:
         yield measured("OverheadLatency", change.overhead, "Microseconds")
+
+
+def instance_metrics(endpoint: str, variant: str, usage: Mapping[str, float]) -> Iterator[Measured]:
+    """Give the values of what one instance uses: one value of each metric.
+
+    Args:
+        endpoint: Its endpoint.
+        variant: Its variant.
+        usage: As ``worker/usage.py`` measures it; what it lacks has no metric.
+    """
+    (dimensions,) = dimension_sets(endpoint, variant)
+    for name, (metric, unit) in USAGE.items():
+        if name in usage:
+            key = MetricKey.of(INSTANCES, metric, dimensions)
+            yield Measured(key, StatisticSet.of(float(usage[name])), unit)
 
 
 def errors(count: int, calls: int) -> StatisticSet:

@@ -286,6 +286,9 @@ class MetricSettings:
     enabled: bool = True
     """Whether invocations and instances are measured. What clients put is kept in any case."""
 
+    instance_interval_s: float = 60.0
+    """How often it is measured what instances use, in seconds."""
+
     flush_s: float = 5.0
     """How often new values are written to the state database, in seconds. They can be read at
     once."""

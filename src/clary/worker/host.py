@@ -24,6 +24,7 @@ from clary.worker.probes import FrameProbe, HttpProbe
 from clary.worker.reasons import HOST_PREFIX, describe_ending
 from clary.worker.spec import ContainerSpec, InstanceSpec, WorkerFiles, read_spec
 from clary.worker.status_page import read_page
+from clary.worker.usage import UsageMeter
 from clary.worker.watching import (
     Action,
     Assign,
@@ -99,6 +100,7 @@ class Host:
         self._pipes: Dict[Key, int] = {}
         """Where waiting workers of a multi-model endpoint are told their model."""
         self._published = b""
+        self._usage: Optional[UsageMeter] = None
 
     def run(self) -> None:
         """Work until told to stop and all workers have ended."""
@@ -406,16 +408,28 @@ class Host:
             self._drop(client)
             return
         for message in messages:
-            self._obey(message)
+            self._obey(client, message)
 
-    def _obey(self, message: Dict[str, Any]) -> None:
+    def _obey(self, client: Client, message: Dict[str, Any]) -> None:
         operation, now = message.get("op"), time.monotonic()
         if operation == "stop":
             self._stop()
+        elif operation == "usage":
+            self._tell_usage(client)
         elif self._models is not None and operation == "load":
             self._models.load(str(message["model"]), message["spec"], now)
         elif self._models is not None and operation == "unload":
             self._act(self._models.unload(str(message["model"]), now))
+
+    def _tell_usage(self, client: Client) -> None:
+        if self._usage is None:
+            self._usage = UsageMeter(self._spec.containers[0].cwd)
+        workers = [worker.pid for worker in self._watch.workers.values() if worker.pid is not None]
+        usage = self._usage.measure(workers)
+        models = self._watch.status().get("models")
+        if models is not None:
+            usage["models"] = sum(model["state"] == "ready" for model in models)
+        self._send(client, encode_line({"usage": usage}))
 
     def _publish(self) -> None:
         line = encode_line(self._watch.status())

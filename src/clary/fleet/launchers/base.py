@@ -128,4 +128,7 @@ class Launcher(Protocol):
         ...
 
 
+OnUsage = Callable[[str, Mapping[str, Any]], None]
+"""Called with an instance's id and what its processes use (``worker/usage.py``)."""
+
 OnChange = Callable[[str], None]

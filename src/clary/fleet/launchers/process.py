@@ -22,6 +22,7 @@ from clary.fleet.launchers.base import (
     LaunchOrder,
     ModelStatus,
     OnChange,
+    OnUsage,
 )
 from clary.fleet.launchers.supervisor_client import Child, SupervisorClient
 from clary.messages import LineDecoder, ProtocolError, encode_line, parse_address
@@ -72,6 +73,7 @@ class ProcessLauncher:
         environment: Variables of the host process itself.
         stop_timeout_s: Time that a host gives its workers between SIGTERM and SIGKILL.
         on_change: Called with an instance's id whenever its status changes.
+        on_usage: Called with what a host answers to ``{"op": "usage"}``.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class ProcessLauncher:
         *,
         stop_timeout_s: float,
         on_change: OnChange,
+        on_usage: OnUsage = lambda instance_id, usage: None,
     ) -> None:
         self._supervisor = supervisor
         self._run_dir = run_dir
@@ -90,6 +93,7 @@ class ProcessLauncher:
         self._environment = dict(environment)
         self._stop_timeout_s = stop_timeout_s
         self._on_change = on_change
+        self._on_usage = on_usage
         self._hosts: dict[str, _Host] = {}
         self._connecting = 0
         self._listing: asyncio.Task[list[Child]] | None = None
@@ -237,6 +241,9 @@ class ProcessLauncher:
         try:
             while data := await reader.read(_READ_BYTES):
                 for message in decoder.feed(data):
+                    if "usage" in message:
+                        self._on_usage(host.id, message["usage"])
+                        continue
                     self._set(host, parse_status(message))
                     host.heard.set()
         except OSError:

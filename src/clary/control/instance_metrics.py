@@ -1,0 +1,60 @@
+"""What instances use, as metrics: asked of their hosts, wherever these run."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from clary.clock import Clock
+from clary.metrics.endpoint_metrics import Measured, instance_metrics
+from clary.metrics.series import MetricStore
+
+_log = logging.getLogger(__name__)
+
+
+class MeasuredFleet(Protocol):
+    """Who can ask hosts (``fleet/fleet.py``)."""
+
+    def ask_usage(self) -> None:
+        """Ask all instances that run; each answers to whoever watches."""
+        ...
+
+
+class InstanceMetrics:
+    """Asks in turns, and takes what comes.
+
+    Args:
+        fleet: Who asks.
+        store: Where the metrics go.
+        clock: Wall time.
+        interval_s: Pause between two turns, in seconds.
+    """
+
+    def __init__(
+        self, fleet: MeasuredFleet, store: MetricStore, clock: Clock, *, interval_s: float
+    ) -> None:
+        self._fleet = fleet
+        self._store = store
+        self._clock = clock
+        self._interval_s = interval_s
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            # At full minutes, so that each has one point of every instance.
+            await asyncio.sleep(self._pause_s(self._clock.now()))
+            try:
+                self._fleet.ask_usage()
+            except Exception:  # noqa: BLE001 - the next turn comes, whatever it is
+                _log.exception("instances could not be measured")
+
+    def take(self, endpoint: str, variant: str, usage: Mapping[str, Any]) -> None:
+        """Take what a host says of one instance."""
+        now = self._clock.now()
+        measured: Measured
+        for measured in instance_metrics(endpoint, variant, usage):
+            self._store.add(measured.key, at=now, value=measured.values, unit=measured.unit)
+
+    def _pause_s(self, now: datetime) -> float:
+        return self._interval_s - now.timestamp() % self._interval_s
