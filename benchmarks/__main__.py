@@ -31,6 +31,7 @@ GROUPS = (
     "start",
     "objects",
     "many",
+    "metrics",
     "shadow",
     "capture",
     "batching",

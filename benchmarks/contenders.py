@@ -90,9 +90,9 @@ def signed(request: Request, key: AccessKey) -> Request:
 
 
 @contextlib.contextmanager
-def clary(directory: Path) -> Iterator[Server]:
-    """A server without authentication."""
-    with Server(directory) as server:
+def clary(directory: Path, **environment: str) -> Iterator[Server]:
+    """A server without authentication, with settings as environment variables."""
+    with Server(directory, **environment) as server:
         yield server
 
 

@@ -61,11 +61,10 @@ class StreamInvocation(GatewayInvocation):
         else:
             if not self.is_started:
                 self._start(self._head, None)
-            received_at = time.monotonic()
+            self._measure(time.monotonic())
             if body:
                 self.connection.send(encode_payload_parts([body]))
             self.connection.end()
-            self._measure(received_at)
 
     def on_parts(self, parts: list[bytes]) -> None:
         if self._error_status:

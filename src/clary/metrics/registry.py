@@ -7,6 +7,9 @@ costs nothing: the next one has it all.
 
 import math
 import secrets
+import struct
+import sys
+from array import array
 from collections import Counter
 from typing import Any
 
@@ -16,6 +19,17 @@ ZERO_BUCKET = -(1 << 30)
 """Bucket of the value 0, which has no logarithm."""
 
 _BUCKETS_PER_E = 1 / math.log1p(2 * ACCURACY / (1 - ACCURACY))
+_UPPER_HALF = 1 if sys.byteorder == "little" else 0
+_BUCKET_OF_HALF: dict[int, int] = {}
+"""What has been looked up; there are at most 65536."""
+
+
+def _bucket_of_half(half: int) -> int:
+    """Return the bucket of times of which the upper half is known, by their middle."""
+    (seconds,) = struct.unpack("=f", struct.pack("=I", half << 16 | 0x8000))
+    if not 0 < seconds < math.inf:
+        return ZERO_BUCKET  # a clock that was set back
+    return math.ceil(math.log(seconds * 1e6) * _BUCKETS_PER_E)
 
 
 class Latencies:
@@ -37,20 +51,27 @@ class Latencies:
         """Least and largest since the last report, in microseconds."""
 
     def fold(self) -> None:
-        """Add up what has been appended. Done for many at once, in C, it costs a quarter."""
+        """Add up what has been appended, without a line of Python for each of them.
+
+        The upper half of a 32-bit float is sign, exponent and 7 bits of the fraction: times that
+        have it in common are within 0.8 % of each other. So they are counted by it, and only what
+        is different has its bucket looked up.
+        """
         samples = self.samples
         if not samples:
             return
         self.samples = []
-        times = [max(sample, 0.0) * 1e6 for sample in samples]
-        self.count += len(times)
-        self.sum_us += math.fsum(times)
-        self.minimum = min(self.minimum, *times)
-        self.maximum = max(self.maximum, *times)
-        log, ceil = math.log, math.ceil
-        found = Counter([ceil(log(us) * _BUCKETS_PER_E) if us > 0 else ZERO_BUCKET for us in times])
-        self.buckets.update(found)
-        self.recent.update(found)
+        self.count += len(samples)
+        self.sum_us += math.fsum(samples) * 1e6
+        self.minimum = min(self.minimum, max(min(samples), 0.0) * 1e6)
+        self.maximum = max(self.maximum, max(samples) * 1e6)
+        halves = memoryview(array("f", samples)).cast("B").cast("H")[_UPPER_HALF::2]
+        for half, count in Counter(halves).items():
+            bucket = _BUCKET_OF_HALF.get(half)
+            if bucket is None:
+                bucket = _BUCKET_OF_HALF[half] = _bucket_of_half(half)
+            self.buckets[bucket] += count
+            self.recent.add(bucket)
 
     def to_json(self, *, all_of_it: bool) -> dict[str, Any]:
         """Return the values: the buckets that have grown since the last report, or all."""
@@ -131,7 +152,7 @@ class VariantCounters:
         """From sending the request to the model until its whole answer was here."""
         self.overhead = Latencies()
         """What this server needed beside that."""
-        self.reported_numbers: tuple[int, ...] = ()
+        self.reported_numbers = (0,) * len(NUMBERS)
 
     def count_answer(self, status: int) -> None:
         """Count an answer of the model that is an error."""
