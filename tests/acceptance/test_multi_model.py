@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,39 @@ def test_models_are_loaded_by_their_first_call_and_stay(many):
     assert row["loads"] == 1
     assert row["memory_mib"] > 0
     assert "a.tar.gz" in many.server.cli("describe", "many").stdout
+
+
+def test_models_are_measured(many):
+    name = many.put_named("measured.tar.gz")
+    for _ in range(4):
+        many.invoke(name)
+    cloudwatch = many.server.client("cloudwatch")
+    end = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+
+    def sums():
+        found = {}
+        for metric in ("ModelCacheHit", "ModelLoadingTime", "ModelDownloadingTime"):
+            points = cloudwatch.get_metric_statistics(
+                Namespace="AWS/SageMaker",
+                MetricName=metric,
+                Dimensions=[
+                    {"Name": "EndpointName", "Value": "many"},
+                    {"Name": "VariantName", "Value": "AllTraffic"},
+                ],
+                StartTime=end - timedelta(minutes=10),
+                EndTime=end + timedelta(minutes=5),
+                Period=900,
+                Statistics=["Sum", "SampleCount"],
+            )["Datapoints"]
+            found[metric] = points[0] if points else None
+        return found
+
+    wait_for(lambda: all(sums().values()), what="metrics of models")
+    wait_for(lambda: sums()["ModelCacheHit"]["SampleCount"] >= 4, what="all calls")
+    found = sums()
+    assert found["ModelLoadingTime"]["Sum"] > 10_000  # microseconds
+    hits = found["ModelCacheHit"]
+    assert 3 <= hits["Sum"] < hits["SampleCount"]
 
 
 def test_each_model_has_code_of_its_own(many):

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from clary.api import logs, sts
 from clary.api.faults import VALIDATION_CODES, fault_of, not_built
 from clary.api import sts
-from clary.api.cloudwatch import metric_data, metric_statistics, put_metric_data
+from clary.api.cloudwatch import dashboards, metric_data, metric_statistics, put_metric_data
 from clary.api.faults import fault_of, not_built
 from clary.api.inside import Inside, ObserveInstances, ObserveModels, ReadCounters
 from clary.api.model_patches import MODEL_PATCHES
@@ -45,6 +45,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
         put_metric_data,
         metric_statistics,
         metric_data,
+        dashboards,
     )
 )
 """All built operations, by service and name."""

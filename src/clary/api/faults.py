@@ -7,7 +7,12 @@ class of error to code and HTTP status, is the only place that knows AWS's names
 import logging
 from collections.abc import Mapping
 
-from clary.api.cloudwatch.refusals import InvalidCombination, InvalidToken, MissingParameter
+from clary.api.cloudwatch.refusals import (
+    InvalidCombination,
+    InvalidDashboard,
+    InvalidToken,
+    MissingParameter,
+)
 from clary.aws.fault import Fault
 from clary.errors import (
     AccessDenied,
@@ -58,10 +63,13 @@ _TABLE: dict[tuple[str | None, str | None], dict[type[Error], Spelling]] = {
         InvalidRequest: ("InvalidParameterValue", 400),
         InvalidCombination: ("InvalidParameterCombination", 400),
         MissingParameter: ("MissingParameter", 400),
+        InvalidDashboard: ("DashboardInvalidInputError", 400),
         InvalidToken: ("InvalidNextToken", 400),
         NotFound: ("ResourceNotFound", 404),
         LimitExceeded: ("LimitExceeded", 400),
     },
+    ("cloudwatch", "GetDashboard"): {NotFound: ("DashboardNotFoundError", 404)},
+    ("cloudwatch", "DeleteDashboards"): {NotFound: ("DashboardNotFoundError", 404)},
     ("cloudwatch", "GetMetricData"): {
         InvalidRequest: ("ValidationError", 400),
         InvalidCombination: ("ValidationError", 400),

@@ -23,6 +23,7 @@ from clary.control.log_keeping import keep_logs
 from clary.control.gateway_metrics import GatewayMetrics
 from clary.control.instance_metrics import InstanceMetrics
 from clary.control.loop import ControlLoops
+from clary.control.model_metrics import ModelMetrics
 from clary.control.models import ModelLoads
 from clary.control.publish import Publisher
 from clary.errors import ConfigurationError
@@ -155,6 +156,9 @@ async def run_control(context: Context) -> None:
 
     models = ModelLoads(fleet, publisher)
     publisher.on_model_message = models.take
+    if settings.metrics.enabled:
+        model_metrics = ModelMetrics(metrics, clock, measured.place_of)
+        models.on_time, models.on_calls = model_metrics.took, model_metrics.called
     fleet.watch_models(models.look)
 
     async def observe_instances(name: str) -> Sequence[Mapping[str, Any]]:

@@ -83,6 +83,10 @@ class GatewayMetrics:
         for variant_name in before ^ now_there:
             self._set_present(name, variant_name, is_present=variant_name in now_there)
 
+    def place_of(self, instance_id: str) -> tuple[str, str] | None:
+        """Return endpoint and variant of an instance that takes calls."""
+        return self._variant_of.get(instance_id)
+
     def _set_present(self, endpoint: str, variant: str, *, is_present: bool) -> None:
         if not self._is_enabled:
             return

@@ -15,7 +15,7 @@ anew.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -67,6 +67,8 @@ class ModelPublisher(Protocol):
 @dataclass(slots=True)
 class _Counts:
     loads: int = 0
+    misses: int = 0
+    """Calls that had it loaded, and have not been counted yet."""
     evictions: int = 0
     calls: int = 0
     last_used: float = 0.0
@@ -104,6 +106,10 @@ class ModelLoads:
         self._publisher = publisher
         self._instances: dict[str, _Instance] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.on_time: Callable[[str, str, float], None] = lambda instance_id, name, seconds: None
+        """Takes an instance, the name of a metric, and how long that took, in seconds."""
+        self.on_calls: Callable[[str, int, int], None] = lambda instance_id, calls, misses: None
+        """Takes an instance, calls of a model, and how many of them had it loaded first."""
 
     async def adopt(self) -> None:
         """Publish the models that are loaded already."""
@@ -129,6 +135,9 @@ class ModelLoads:
                 counts = self._instance(instance_id).count(name)
                 counts.last_used = max(counts.last_used, used_at)
                 counts.calls += calls
+                misses = min(counts.misses, calls)
+                counts.misses -= misses
+                self.on_calls(instance_id, calls, misses)
         elif kind == "lost":
             instance = self._instance(message["instance"])
             instance.lost[message["model"]] = message["is_full"]
@@ -140,6 +149,7 @@ class ModelLoads:
         instance = self._instance(instance_id)
         # Whoever asks while it is being loaded hears of it with all others.
         if name not in instance.loading:
+            instance.count(name).misses += 1
             instance.loading[name] = self._start(self._load_and_tell(instance, instance_id, name))
 
     # What hosts say -----------------------------------------------------------------------
@@ -201,8 +211,16 @@ class ModelLoads:
         try:
             async with asyncio.timeout(facts.load_timeout_s):
                 await self._fetch(instance, instance_id, name)
+                began = time.monotonic()
+                await self._fetch(instance_id, name)
+                fetched = time.monotonic()
                 await self._make_room(instance, instance_id, room, name)
+                has_room = time.monotonic()
                 await self._load_now(instance, instance_id, room, name)
+                ended = time.monotonic()
+                self.on_time(instance_id, "ModelDownloadingTime", fetched - began)
+                self.on_time(instance_id, "ModelLoadingTime", ended - has_room)
+                self.on_time(instance_id, "ModelLoadingWaitTime", ended - began)
                 held = self._find(instance_id, name)
                 if held is None:
                     raise ModelNotLoaded("its process ended as soon as it was loaded")
@@ -314,7 +332,9 @@ class ModelLoads:
         async def work() -> bool:
             if not await self._publisher.release_model(instance_id, name):
                 return False
+            began = time.monotonic()
             await self._fleet.unload_model(instance_id, name)
+            self.on_time(instance_id, "ModelUnloadingTime", time.monotonic() - began)
             return True
 
         task = instance.unloading[name] = asyncio.create_task(work())

@@ -5,6 +5,7 @@ from pathlib import Path
 from clary.clock import Clock
 from clary.resources.names import Namespace
 from clary.store.changes import Changes
+from clary.store.dashboards import Dashboards
 from clary.store.database import Database
 from clary.store.endpoint_configs import EndpointConfigs
 from clary.store.endpoints import Endpoints
@@ -27,6 +28,7 @@ class Store:
         self.endpoints = Endpoints(database, self.changes, namespace, clock)
         self.instances = Instances(database)
         self.events = Events(database, namespace)
+        self.dashboards = Dashboards(database)
         self.tags = Tags(database, namespace)
         self.logs = LogRecords(database, clock)
 

@@ -11,5 +11,9 @@ class MissingParameter(InvalidRequest):
     """A parameter that has to be there, by a rule that no service model states."""
 
 
+class InvalidDashboard(InvalidRequest):
+    """A dashboard with a wrong name or body."""
+
+
 class InvalidToken(InvalidRequest):
     """A token for a next page that this server did not give."""

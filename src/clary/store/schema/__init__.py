@@ -16,6 +16,7 @@ from clary.store.schema.endpoints import (
 from clary.store.schema.events import event_receivers, events
 from clary.store.schema.logs import log_events, log_groups, log_streams
 from clary.store.schema.metrics import (
+    dashboards,
     metric_marks,
     metric_points,
     metric_presence,
@@ -28,6 +29,7 @@ VERSION = "0004"
 __all__ = [
     "VERSION",
     "Timestamp",
+    "dashboards",
     "endpoint_configs",
     "endpoint_variants",
     "endpoints",

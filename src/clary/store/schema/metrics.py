@@ -1,8 +1,8 @@
-"""Metrics: which there are, their data points, and how far their sources have been read."""
+"""Metrics: which there are, their data points, how far their sources have been read; dashboards."""
 
 import sqlalchemy as sa
 
-from clary.store.schema.base import metadata
+from clary.store.schema.base import Timestamp, metadata
 
 # The id is made from all that identifies a series, so that writers need not ask for it.
 metric_series = sa.Table(
@@ -40,6 +40,14 @@ metric_presence = sa.Table(
     sa.Column("since", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("until", sa.BigInteger),
     sa.Column("step_s", sa.Integer, nullable=False),
+)
+
+dashboards = sa.Table(
+    "dashboards",
+    metadata,
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("modified_at", Timestamp, nullable=False),
 )
 
 metric_marks = sa.Table(

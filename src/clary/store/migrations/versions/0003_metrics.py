@@ -1,4 +1,4 @@
-"""Metrics: series, points, presence, and marks of their sources."""
+"""Metrics: series, points, presence, and marks of their sources; dashboards."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -41,6 +41,13 @@ def upgrade() -> None:
         sa.Column("until", sa.BigInteger),
         sa.Column("step_s", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("series_id", "since", name="pk_metric_presence"),
+    )
+    op.create_table(
+        "dashboards",
+        sa.Column("name", sa.String(255), nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("modified_at", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_dashboards"),
     )
     op.create_table(
         "metric_marks",
