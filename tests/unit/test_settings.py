@@ -143,6 +143,7 @@ def test_the_reference_lists_every_section():
     assert names == {
         "server", "gateway", "router", "fleet", "storage", "store", "metrics", "runners"
     }  # fmt: skip
+    assert names == {*parts, "metrics"}
 
 
 @pytest.mark.parametrize(

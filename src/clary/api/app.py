@@ -17,10 +17,8 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clary.api import logs, sts
-from clary.api.faults import VALIDATION_CODES, fault_of, not_built
-from clary.api import sts
 from clary.api.cloudwatch import dashboards, metric_data, metric_statistics, put_metric_data
-from clary.api.faults import fault_of, not_built
+from clary.api.faults import VALIDATION_CODES, fault_of, not_built
 from clary.api.inside import Inside, ObserveInstances, ObserveModels, ReadCounters
 from clary.api.model_patches import MODEL_PATCHES
 from clary.api.operations import Backend, Call, Operation, collect
@@ -34,7 +32,6 @@ from clary.aws.validation import validate
 from clary.signing import sigv4
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
-    (models, endpoint_configs, endpoints, tags, neighbours, sts, logs)
     (
         models,
         endpoint_configs,
@@ -42,6 +39,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
         tags,
         neighbours,
         sts,
+        logs,
         put_metric_data,
         metric_statistics,
         metric_data,

@@ -59,6 +59,7 @@ _TABLE: dict[tuple[str | None, str | None], dict[type[Error], Spelling]] = {
     ("logs", None): {
         InvalidRequest: ("InvalidParameterException", 400),
         AlreadyExists: ("ResourceAlreadyExistsException", 400),
+    },
     ("cloudwatch", None): {
         InvalidRequest: ("InvalidParameterValue", 400),
         InvalidCombination: ("InvalidParameterCombination", 400),

@@ -22,6 +22,7 @@ from clary.control.events import EventDelivery
 from clary.control.log_keeping import keep_logs
 from clary.control.gateway_metrics import GatewayMetrics
 from clary.control.instance_metrics import InstanceMetrics
+from clary.control.log_keeping import keep_logs
 from clary.control.loop import ControlLoops
 from clary.control.model_metrics import ModelMetrics
 from clary.control.models import ModelLoads

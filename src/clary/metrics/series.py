@@ -12,24 +12,23 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from clary.clock import Clock
 from clary.errors import LimitExceeded, TransientError
 from clary.metrics.binning import Presence, bin_points
 from clary.metrics.hot import HotPoints
+from clary.metrics.journal import Journal
 from clary.metrics.key import MetricKey
-from clary.metrics.point_rows import dump_point, load_point, merge_rows
+from clary.metrics.point_rows import load_point, merge_rows
 from clary.metrics.retention_rule import FINEST_S, due_roll_ups
 from clary.metrics.statistics import StatisticSet, parse_statistic, read_statistic
 from clary.settings import MetricSettings
 from clary.store.database import Database
 from clary.store.metric_points import (
-    Mark,
     MetricPoints,
-    MetricWrite,
     Place,
     PresenceRow,
     SeriesRow,
@@ -87,14 +86,7 @@ class MetricStore:
         self._series: dict[int, _Series] = {}
         self._units: dict[MetricKey, dict[str, _Series]] = {}
         self._hot = HotPoints(settings.memory_s, settings.memory_points)
-        self._unwritten: dict[Place, StatisticSet] = {}
-        self._marks: dict[tuple[str, str], Mapping[str, object]] = {}
-        self._unwritten_marks: dict[tuple[str, str], Mapping[str, object]] = {}
-        self._forgotten: list[tuple[str, str | None]] = []
-        self._changed_presence: dict[tuple[int, int], PresenceRow] = {}
-        self._flushing = asyncio.Lock()
-        self._has_old_unwritten = False
-        """Whether something may be neither on disk nor in the hot memory."""
+        self._journal = Journal(self._rows, self._changed_series, self._written_series, self._now)
         self._rolled_up_at = 0.0
         self.before_flush: list[Callable[[], None]] = []
         """Called before each flush: sources that keep their own counts add them now."""
@@ -108,16 +100,14 @@ class MetricStore:
             series = _Series(row.id, key, row.unit, row.last_at, row.last_at)
             self._series[row.id] = series
             self._units.setdefault(key, {})[row.unit] = series
-        for mark in await self._rows.load_marks():
-            self._marks[mark.source, mark.item] = mark.document
-        beat = self._marks.get(("control", "flushed"), {}).get("at", 0)
+        beat = await self._journal.open()
         for presence in await self._rows.load_presence():
             if presence.series_id in self._series:
                 until = presence.until
                 if until is None:
                     # Nobody said that it ended: the server was stopped. It was there until then.
-                    until = max(_floor(float(str(beat)), presence.step_s), presence.since)
-                    self._note_presence(presence.series_id, presence.since, until, presence.step_s)
+                    until = max(_floor(beat, presence.step_s), presence.since)
+                    self._journal.note_presence(replace(presence, until=until))
                 self._series[presence.series_id].presence.append(
                     Presence(presence.since, until, presence.step_s)
                 )
@@ -168,9 +158,8 @@ class MetricStore:
             return
         place = self._place(series, at, resolution_s)
         if not self._hot.add(place, values):
-            self._has_old_unwritten = True
-        known = self._unwritten.get(place)
-        self._unwritten[place] = values if known is None else known + values
+            self._journal.may_be_old = True
+        self._journal.add(place, values)
 
     async def put(self, points: Sequence[MetricPoint]) -> None:
         """Add values; they are on disk when it returns.
@@ -192,7 +181,7 @@ class MetricStore:
         together: dict[Place, StatisticSet] = {}
         for place, values in places:
             together[place] = together[place] + values if place in together else values
-        await self._write(together)
+        await self._journal.write(together)
         for place, values in together.items():
             self._hot.add(place, values)
 
@@ -222,11 +211,11 @@ class MetricStore:
                 series.presence.pop()
                 since = last.since
             series.presence.append(Presence(since, None, step_s))
-            self._note_presence(series.id, since, None, step_s)
+            self._journal.note_presence(PresenceRow(series.id, since, None, step_s))
         elif last is not None:
             until = max(moment, last.since)
             series.presence[-1] = Presence(last.since, until, last.step_s)
-            self._note_presence(series.id, last.since, until, last.step_s)
+            self._journal.note_presence(PresenceRow(series.id, last.since, until, last.step_s))
         series.last_at = max(series.last_at, moment)
 
     def mark(self, source: str, item: str, document: Mapping[str, object]) -> None:
@@ -237,22 +226,15 @@ class MetricStore:
             item: What it counts.
             document: JSON types.
         """
-        self._marks[source, item] = self._unwritten_marks[source, item] = document
+        self._journal.mark(source, item, document)
 
     def forget_marks(self, source: str, item: str | None = None) -> None:
         """Forget how far an item has been read, or all of a source."""
-        self._forgotten.append((source, item))
-        for place in [p for p in self._marks if p[0] == source and item in (None, p[1])]:
-            del self._marks[place]
-            self._unwritten_marks.pop(place, None)
+        self._journal.forget(source, item)
 
     def marks(self, source: str | None = None) -> dict[tuple[str, str], Mapping[str, object]]:
         """Return how far sources have been read, by source and item."""
-        return {
-            place: document
-            for place, document in self._marks.items()
-            if source is None or place[0] == source
-        }
+        return self._journal.marks(source)
 
     # Reading ------------------------------------------------------------------------------
 
@@ -334,13 +316,13 @@ class MetricStore:
     def trim(self) -> None:
         """Let go of what memory should not hold any longer. To be called after a flush."""
         self._hot.trim(self._now())
-        self._has_old_unwritten = True  # what came meanwhile may be old by now
+        self._journal.may_be_old = True  # what came meanwhile may be old by now
 
     async def flush(self) -> None:
         """Bring to disk what is in memory alone."""
         for prepare in self.before_flush:
             prepare()
-        await self._flush_together()
+        await self._journal.flush()
 
     async def close(self) -> None:
         """Write what is left; present series are as of now."""
@@ -416,7 +398,7 @@ class MetricStore:
         for series_id in ids:
             points += self._hot.read(series_id, max(first, hot_from), until)
         if first < hot_from:
-            await self._settle()
+            await self._journal.settle()
             rows = await self._rows.read(ids, first, min(until, hot_from))
             points += [(place[1], place[2], load_point(row)) for place, row in rows]
         presence = [each for series in chosen for each in series.presence]
@@ -424,67 +406,18 @@ class MetricStore:
             points, presence, first, last, period_s, origin=origin, now=int(self._now())
         )
 
-    async def _settle(self) -> None:
-        """Have everything on disk that is not in the hot memory."""
-        if self._has_old_unwritten:
-            await self._flush_together()
-        else:
-            async with self._flushing:
-                pass  # what is being written now has to be there, too
-
-    async def _flush_together(self) -> None:
-        async with self._flushing:
-            unwritten, self._unwritten = self._unwritten, {}
-            marks, self._unwritten_marks = self._unwritten_marks, {}
-            self._has_old_unwritten = False
-            try:
-                await self._write(unwritten, marks)
-            except BaseException:
-                for place, values in self._unwritten.items():
-                    unwritten[place] = unwritten[place] + values if place in unwritten else values
-                self._unwritten = unwritten
-                self._unwritten_marks = {**marks, **self._unwritten_marks}
-                self._has_old_unwritten = True
-                raise
-
-    async def _write(
-        self,
-        points: Mapping[Place, StatisticSet],
-        marks: Mapping[tuple[str, str], Mapping[str, object]] | None = None,
-    ) -> None:
-        ids = {place[0] for place in points}
-        ids.update(series_id for series_id, _ in self._changed_presence)
-        changed = [
-            series
+    def _changed_series(self, ids: Iterable[int]) -> list[SeriesRow]:
+        return [
+            _series_row(series)
             for series_id in ids
             if (series := self._series.get(series_id)) is not None
             and series.last_at // LAST_AT_STEP_S > series.known_last_at // LAST_AT_STEP_S
         ]
-        presence, self._changed_presence = self._changed_presence, {}
-        forgotten, self._forgotten = self._forgotten, []
-        now = int(self._now())
-        beat = [Mark("control", "flushed", {"at": now})] if marks is not None else []
-        content = MetricWrite(
-            points={place: dump_point(values) for place, values in points.items()},
-            series=[_series_row(series) for series in changed],
-            presence=list(presence.values()),
-            marks=[Mark(*place, document) for place, document in (marks or {}).items()] + beat,
-            seen_at=now,
-            forgotten=forgotten,
-        )
-        try:
-            await self._rows.write(content)
-        except BaseException:
-            self._changed_presence = {**presence, **self._changed_presence}
-            self._forgotten += forgotten
-            raise
-        for row in content.series:
+
+    def _written_series(self, rows: Sequence[SeriesRow]) -> None:
+        for row in rows:
             if row.id in self._series:
                 self._series[row.id].known_last_at = row.last_at
-
-    def _note_presence(self, series_id: int, since: int, until: int | None, step_s: int) -> None:
-        row = PresenceRow(series_id, since, until, step_s)
-        self._changed_presence[series_id, since] = row
 
 
 def _floor(seconds: float, step_s: int) -> int:

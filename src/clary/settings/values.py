@@ -280,6 +280,9 @@ class LogSettings:
 
     server_max_bytes: int = 50 * 1024**2
     """Most bytes of the log of one of the server's own processes. 0: no limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSettings:
     """Metrics: what CloudWatch's operations and Prometheus read, and policies act on."""
 

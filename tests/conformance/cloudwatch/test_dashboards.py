@@ -32,7 +32,7 @@ def test_a_dashboard_is_put_got_listed_and_deleted(any_cloudwatch: Any) -> None:
 
 def test_of_several_that_are_to_be_deleted_all_must_be_there(cloudwatch: Any) -> None:
     cloudwatch.put_dashboard(DashboardName="Kept", DashboardBody="{}")
-    with pytest.raises(cloudwatch.exceptions.DashboardNotFoundError):
+    with pytest.raises(ClientError, match="Dashboard missing does not exist"):
         cloudwatch.delete_dashboards(DashboardNames=["Kept", "missing"])
     assert cloudwatch.get_dashboard(DashboardName="Kept")["DashboardName"] == "Kept"
 

@@ -17,11 +17,9 @@ from clary.api.operations import Backend
 from clary.clock import SystemClock
 from clary.logs.files import LogFile, find_log_files
 from clary.logs.groups import LogGroups
-from clary.resources.quotas import Quotas
-from clary.settings import LogSettings
 from clary.metrics.series import MetricStore
 from clary.resources.quotas import Quotas
-from clary.settings import MetricSettings
+from clary.settings import LogSettings, MetricSettings
 from clary.store import Store
 
 Ask = Callable[..., tuple[int, bytes]]
