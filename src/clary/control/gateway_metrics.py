@@ -4,7 +4,6 @@
 metrics of a variant that serves are 0 while nobody calls it.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +25,8 @@ FORGET_AFTER_S = 600.0
 """A gateway that has not reported for so long, in seconds, does not come back: gateways have a
 name of their own in each life."""
 
-_log = logging.getLogger(__name__)
+UPDATED = "updated"
+"""Source of the marks that say which endpoints have had another configuration before."""
 
 
 class GatewayMetrics:
@@ -45,7 +45,7 @@ class GatewayMetrics:
         self._routes: dict[str, EndpointRoute] = {}
         self._variant_of: dict[str, tuple[str, str]] = {}
         """Endpoint and variant by instance."""
-        self._updated: set[str] = set()
+        self._updated = {item for _, item in store.marks(UPDATED)}
         """Endpoints that have had another configuration before."""
         self._seen: dict[tuple[str, str], Seen] = {}
         """By gateway's life and item."""
@@ -69,13 +69,16 @@ class GatewayMetrics:
             for instance in variant.instances:
                 self._variant_of.pop(instance.id, None)
         if route is None:
-            self._updated.discard(name)
+            if name in self._updated:
+                self._updated.discard(name)
+                self._store.forget_marks(UPDATED, name)
             now_there: set[str] = set()
         else:
             self._routes[name] = route
             now_there = {v.name for v in route.variants}
             if old is not None and _configs(old) != _configs(route):
                 self._updated.add(name)
+                self._store.mark(UPDATED, name, {})
             shadows = () if route.shadow is None else (route.shadow,)
             for variant in (*route.variants, *shadows):
                 for instance in variant.instances:

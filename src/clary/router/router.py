@@ -137,7 +137,8 @@ class Router:
             self._build_instance(endpoint, route, instance, resubmit)
             for instance in route.instances
         ]
-        counters = self._registry.variant(endpoint, route.name)
+        config = getattr(route, "config_name", "")
+        counters = self._registry.variant(endpoint, route.name, config)
         return Variant(route.name, route.weight, tuple(instances), counters, route.routing)
 
     def _build_instance(
