@@ -210,9 +210,8 @@ class ModelLoads:
             return held
         try:
             async with asyncio.timeout(facts.load_timeout_s):
-                await self._fetch(instance, instance_id, name)
                 began = time.monotonic()
-                await self._fetch(instance_id, name)
+                await self._fetch(instance, instance_id, name)
                 fetched = time.monotonic()
                 await self._make_room(instance, instance_id, room, name)
                 has_room = time.monotonic()
