@@ -19,7 +19,6 @@ from clary.app.storage import object_storage
 from clary.clock import SystemClock
 from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, Notifier, Webhook
 from clary.control.events import EventDelivery
-from clary.control.log_keeping import keep_logs
 from clary.control.gateway_metrics import GatewayMetrics
 from clary.control.instance_metrics import InstanceMetrics
 from clary.control.log_keeping import keep_logs
@@ -30,9 +29,8 @@ from clary.control.publish import Publisher
 from clary.errors import ConfigurationError
 from clary.fleet.fleet import Fleet
 from clary.logs.groups import LogGroups
-from clary.neighbours.publishing import SocketPublisher
 from clary.metrics.series import MetricStore
-from clary.objects.client import EmbeddedStorage, ExternalStorage, ObjectStorage
+from clary.neighbours.publishing import SocketPublisher
 from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
 from clary.settings import Settings

@@ -158,13 +158,11 @@ class RuntimeApi:
             value = headers.get(TARGET_MODEL)
             if value is not None and TARGET_MODEL in operation.forwarded:
                 target_model = checked_model_name(value.decode("ascii"))
+        now = time.monotonic()
         capture = self._captures.get(endpoint)
         if capture is not None and random.random() < capture.share:  # noqa: S311 - no secret
             invocation = self._captured(endpoint, operation, meta, connection, capture)
         elif operation is INVOKE:
-            deadline = time.monotonic() + self._timeout_s
-        now = time.monotonic()
-        if operation is INVOKE:
             deadline = now + self._timeout_s
             invocation = GatewayInvocation(endpoint, meta, deadline, connection, self.replies)
         else:

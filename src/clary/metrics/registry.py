@@ -94,6 +94,8 @@ class Latencies:
 
 
 NUMBERS = (
+    "capture_dropped",
+    "captured",
     "client_errors",
     "dropped",
     "failed",
@@ -112,15 +114,6 @@ class VariantCounters:
     Of a shadow variant, it is the copies that are counted.
     """
 
-    __slots__ = (
-        "capture_dropped",
-        "captured",
-        "dropped",
-        "handler_us",
-        "invocations",
-        "model_errors",
-        "overloaded",
-    )
     __slots__ = (*NUMBERS, "is_measured", "model", "number", "overhead", "reported_numbers")
 
     def __init__(self, *, is_measured: bool = True, number: int = 0) -> None:

@@ -161,8 +161,13 @@ class ShadowCopy(Invocation):
 
     def _end(self) -> None:
         self._mirror.forget(self)
-        if self._is_failed and self.counters is not None:
-            self.counters.model_errors += 1
+        counters = self.counters
+        if counters is None:
+            return
+        if not 200 <= self._status < 300:
+            counters.count_answer(self._status)
+        if counters.is_measured:
+            counters.model.samples.append(time.monotonic() - self.sent_at)
 
 
 class CapturedCopy(Captured, ShadowCopy):

@@ -23,7 +23,7 @@ from clary.store.schema.metrics import (
     metric_series,
 )
 
-VERSION = "0004"
+VERSION = "0005"
 """Revision of the last migration."""
 
 __all__ = [
