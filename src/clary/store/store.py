@@ -4,6 +4,7 @@ from pathlib import Path
 
 from clary.clock import Clock
 from clary.resources.names import Namespace
+from clary.store.alarms import Alarms
 from clary.store.changes import Changes
 from clary.store.dashboards import Dashboards
 from clary.store.database import Database
@@ -31,6 +32,7 @@ class Store:
         self.dashboards = Dashboards(database)
         self.tags = Tags(database, namespace)
         self.logs = LogRecords(database, clock)
+        self.alarms = Alarms(database, self.changes, namespace, clock)
 
     @classmethod
     def open(cls, location: str | Path, namespace: Namespace, clock: Clock) -> "Store":

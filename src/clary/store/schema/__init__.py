@@ -4,6 +4,7 @@ A fresh database is made from here in one go; an older one walks through ``migra
 compares the two, so a change here needs a migration, and ``VERSION`` its number.
 """
 
+from clary.store.schema.alarms import alarm_actions, alarm_children, alarm_history, alarms
 from clary.store.schema.base import Timestamp, metadata
 from clary.store.schema.endpoints import (
     endpoint_configs,
@@ -30,6 +31,10 @@ __all__ = [
     "VERSION",
     "Timestamp",
     "dashboards",
+    "alarm_actions",
+    "alarm_children",
+    "alarm_history",
+    "alarms",
     "endpoint_configs",
     "endpoint_variants",
     "endpoints",
