@@ -296,19 +296,23 @@ class Alarms:
 
     # -- reading ----------------------------------------------------------------------------
 
-    async def states(self, names: Sequence[str]) -> dict[str, AlarmState]:
-        """Return the states of alarms by name; those that are not there are left out."""
+    async def load(self, names: Sequence[str]) -> dict[str, Alarm]:
+        """Return alarms by name; those that are not there are left out."""
         wanted = list(dict.fromkeys(names))
 
-        def query(connection: Connection) -> dict[str, AlarmState]:
-            found: dict[str, AlarmState] = {}
+        def query(connection: Connection) -> dict[str, Alarm]:
+            found: dict[str, Alarm] = {}
             for start in range(0, len(wanted), _IN_ONE_QUERY):
                 part = wanted[start : start + _IN_ONE_QUERY]
                 for alarm in select(connection, self._namespace, alarms.c.name.in_(part)):
-                    found[alarm.name] = alarm.state
+                    found[alarm.name] = alarm
             return found
 
         return await self._database.read(query)
+
+    async def states(self, names: Sequence[str]) -> dict[str, AlarmState]:
+        """Return the states of alarms by name; those that are not there are left out."""
+        return {name: alarm.state for name, alarm in (await self.load(names)).items()}
 
     async def find(self, name: str) -> Alarm | None:
         """Return an alarm by its name, or None."""
