@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from clary.resources.alarm import Alarm, AlarmState, AlarmType, AlarmValue, alarm_arn
 from clary.resources.endpoint import VariantState
 from clary.resources.endpoint_config import EndpointConfig, ProductionVariant
 from clary.resources.instance import InstanceRecord
@@ -71,3 +72,32 @@ def an_instance(id: str = "i-1", **fields: Any) -> InstanceRecord:
         "created_at": A_TIME,
     }
     return InstanceRecord(**{**defaults, **fields})
+
+
+def an_alarm(name: str = "too-slow", **fields: Any) -> Alarm:
+    definition = {
+        "Namespace": "AWS/SageMaker",
+        "MetricName": "ModelLatency",
+        "Dimensions": [{"Name": "EndpointName", "Value": "digits"}],
+        "Statistic": "Average",
+        "Period": 60,
+        "EvaluationPeriods": 3,
+        "Threshold": 50.0,
+        "ComparisonOperator": "GreaterThanThreshold",
+    }
+    state = AlarmState(
+        value=AlarmValue.INSUFFICIENT_DATA,
+        reason="Unchecked: Initial alarm creation",
+        updated_at=A_TIME,
+        transitioned_at=A_TIME,
+    )
+    defaults: dict[str, Any] = {
+        "name": name,
+        "arn": alarm_arn(NAMESPACE, name),
+        "type": AlarmType.METRIC,
+        "definition": {**definition, **fields.pop("definition", {})},
+        "revision": 1,
+        "configured_at": A_TIME,
+        "state": state,
+    }
+    return Alarm(**{**defaults, **fields})

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from clary.api.cloudwatch.refusals import (
     InvalidCombination,
     InvalidDashboard,
+    InvalidFormat,
     InvalidToken,
     MissingParameter,
 )
@@ -75,6 +76,25 @@ _TABLE: dict[tuple[str | None, str | None], dict[type[Error], Spelling]] = {
         InvalidRequest: ("ValidationError", 400),
         InvalidCombination: ("ValidationError", 400),
         MissingParameter: ("ValidationError", 400),
+    },
+    **{
+        ("cloudwatch", name): {
+            InvalidRequest: ("ValidationError", 400),
+            InvalidCombination: ("ValidationError", 400),
+            MissingParameter: ("ValidationError", 400),
+            InvalidFormat: ("InvalidFormat", 400),
+        }
+        for name in (
+            "PutMetricAlarm",
+            "PutCompositeAlarm",
+            "DescribeAlarms",
+            "DeleteAlarms",
+            "SetAlarmState",
+        )
+    },
+    **{
+        ("cloudwatch", name): {NotFound: ("ResourceNotFoundException", 404)}
+        for name in ("TagResource", "UntagResource", "ListTagsForResource")
     },
     ("sts", None): {
         InvalidRequest: ("ValidationError", 400),

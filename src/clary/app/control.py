@@ -17,6 +17,9 @@ from clary.app.role import Context, run_role
 from clary.app.serving import serve_unix
 from clary.app.storage import object_storage
 from clary.clock import SystemClock
+from clary.control.alarm_actions import ActionTarget, AlarmActions
+from clary.control.alarm_points import AlarmPoints
+from clary.control.alarms import AlarmLoops
 from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, Notifier, Webhook
 from clary.control.events import EventDelivery
 from clary.control.gateway_metrics import GatewayMetrics
@@ -152,6 +155,14 @@ async def run_control(context: Context) -> None:
     await events.register()
     usage = InstanceMetrics(fleet, metrics, clock, interval_s=settings.metrics.instance_interval_s)
     fleet.on_usage = usage.take
+    alarm_targets: dict[str, ActionTarget] = {}
+    alarms = AlarmLoops(
+        store.alarms,
+        store.changes,
+        AlarmPoints(metrics),
+        AlarmActions(store.alarms, alarm_targets, clock),
+        clock,
+    )
 
     models = ModelLoads(fleet, publisher)
     publisher.on_model_message = models.take
@@ -190,6 +201,7 @@ async def run_control(context: Context) -> None:
             tasks.create_task(events.run()),
             tasks.create_task(metrics.run()),
             *([tasks.create_task(usage.run())] if settings.metrics.enabled else []),
+            tasks.create_task(alarms.run()),
             tasks.create_task(keys.follow(publisher)),
             tasks.create_task(keep_logs(logs.sweep)),
             tasks.create_task(serve_unix(api, context.run_dir / "control.sock")),

@@ -1,49 +1,23 @@
 """Reads the points that an alarm is judged by."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Protocol
 
 from clary.control.alarm_rule import Points
 from clary.control.alarm_watch import MetricWatch
-from clary.metrics.key import MetricKey
-
-
-class MetricReader(Protocol):
-    """Where points come from (``metrics/series.py``)."""
-
-    async def statistics(
-        self,
-        key: MetricKey,
-        *,
-        start: datetime,
-        end: datetime,
-        period_s: int,
-        statistics: Sequence[str],
-        unit: str | None = None,
-        begins_at_start: bool = False,
-    ) -> list[tuple[datetime, dict[str, float]]]: ...
-
-
-class ExpressionReader(Protocol):
-    """Where the values of metric math come from (``metrics/expressions.py``)."""
-
-    async def evaluate(
-        self, queries: Sequence[Mapping[str, Any]], *, start: datetime, end: datetime
-    ) -> Mapping[str, Sequence[tuple[datetime, float]]]: ...
+from clary.metrics.expressions import evaluate
+from clary.metrics.series import MetricKey, MetricStore
 
 
 class AlarmPoints:
     """Points of metrics and expressions, one for each period of an alarm's range.
 
     Args:
-        metrics: Points of metrics.
-        expressions: Points of metric math.
+        metrics: All metrics.
     """
 
-    def __init__(self, metrics: MetricReader, expressions: ExpressionReader) -> None:
+    def __init__(self, metrics: MetricStore) -> None:
         self._metrics = metrics
-        self._expressions = expressions
 
     async def read(self, watch: MetricWatch, end: int) -> Points:
         """Return the points of an alarm's range, oldest first.
@@ -59,9 +33,7 @@ class AlarmPoints:
         start = end - watch.period_s * length
         found: Iterable[tuple[datetime, float]]
         if watch.key is None:
-            series = await self._expressions.evaluate(
-                watch.queries, start=moment(start), end=moment(end)
-            )
+            series = await evaluate(self._metrics, watch.queries, moment(start), moment(end))
             found = series.get(watch.result, ())
         else:
             read = await self._read(watch, watch.key, watch.statistic, start, end)

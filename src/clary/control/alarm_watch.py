@@ -2,7 +2,8 @@
 
 Periods are aligned to the moment of evaluation, as CloudWatch's are: a range of 5-minute points
 that is read at 17:03 ends at 17:03. So every alarm is judged at every step of the clock, which is a
-minute, or ten seconds for an alarm of less than a minute's period.
+minute, or ten seconds for an alarm of less than a minute's period. The points of an expression
+begin at multiples of their period, and it is judged at those.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from clary.control.alarm_rule import (
     is_certain,
     samples_needed,
 )
+from clary.metrics.expressions import MetricQuery, MetricStat
 from clary.metrics.key import MetricKey
 from clary.resources.alarm import Alarm, alarm_name
 from clary.resources.alarm_expression import Rule, children, parse_rule
@@ -37,7 +39,7 @@ class MetricWatch:
     """Empty for an expression."""
 
     unit: str | None
-    queries: Sequence[Mapping[str, Any]]
+    queries: Sequence[MetricQuery]
     """Of the expression; empty for a metric."""
 
     result: str
@@ -61,6 +63,8 @@ class MetricWatch:
     @property
     def step_s(self) -> int:
         """How often it is judged."""
+        if self.queries:
+            return self.period_s
         return FINE_STEP_S if self.period_s < STEP_S else STEP_S
 
 
@@ -127,7 +131,7 @@ def read_metric_alarm(alarm: Alarm) -> MetricWatch:
                 key=None,
                 statistic="",
                 unit=None,
-                queries=queries,
+                queries=[_query(query) for query in queries],
                 result=result["Id"],
                 samples=None,
                 is_certain=False,
@@ -138,13 +142,12 @@ def read_metric_alarm(alarm: Alarm) -> MetricWatch:
         source = definition
         statistic = definition.get("Statistic") or definition["ExtendedStatistic"]
         period_s, unit = definition["Period"], definition.get("Unit")
-    dimensions = {d["Name"]: d["Value"] for d in source.get("Dimensions", ())}
     minds = definition.get("EvaluateLowSampleCountPercentile") == "ignore"
     return MetricWatch(
         alarm=alarm,
         rule=rule,
         period_s=period_s,
-        key=MetricKey.of(source["Namespace"], source["MetricName"], dimensions),
+        key=_key(source),
         statistic=statistic,
         unit=unit,
         queries=(),
@@ -161,6 +164,29 @@ def expression_period(queries: Sequence[Mapping[str, Any]]) -> int:
     periods = [q["MetricStat"]["Period"] for q in queries if "MetricStat" in q]
     own = [q["Period"] for q in queries if "Expression" in q and "Period" in q]
     return int(max(periods or own or [STEP_S]))
+
+
+def _query(query: Mapping[str, Any]) -> MetricQuery:
+    metric = None
+    if "MetricStat" in query:
+        stat = query["MetricStat"]
+        metric = MetricStat(
+            key=_key(stat["Metric"]),
+            period_s=stat["Period"],
+            statistic=stat["Stat"],
+            unit=stat.get("Unit"),
+        )
+    return MetricQuery(
+        id=query["Id"],
+        metric=metric,
+        expression=query.get("Expression"),
+        period_s=query.get("Period"),
+    )
+
+
+def _key(source: Mapping[str, Any]) -> MetricKey:
+    dimensions = {d["Name"]: d["Value"] for d in source.get("Dimensions", ())}
+    return MetricKey.of(source["Namespace"], source["MetricName"], dimensions)
 
 
 def read_composite_alarm(alarm: Alarm) -> CompositeWatch:

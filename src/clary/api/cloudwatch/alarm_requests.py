@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clary.api.cloudwatch.metric_data import read_queries
 from clary.api.cloudwatch.refusals import InvalidCombination, MissingParameter
 from clary.api.operations import Request
 from clary.errors import InvalidRequest
-from clary.metrics.expression_parser import names_in, parse_expression
+from clary.metrics.expressions import check_queries
 from clary.metrics.statistics import parse_statistic
 from clary.resources.alarm import ACTION_MEMBERS, alarm_name
 from clary.resources.alarm_expression import children, parse_rule
@@ -42,7 +43,6 @@ _NOT_BUILT = (
     "ActionConfiguration",
 )
 _ARN = re.compile(r"arn:[a-z0-9-]+:[a-z0-9-]+:[^:]*:[^:]*:.+")
-_QUERY_ID = re.compile(r"[a-z][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -137,65 +137,19 @@ def _check_queries(request: Request) -> int:
                 "both."
             )
     queries: Sequence[Mapping[str, Any]] = request["Metrics"]
-    ids = [query["Id"] for query in queries]
-    for query_id in ids:
-        if not _QUERY_ID.fullmatch(query_id):
-            raise InvalidRequest(f"The value {query_id} for parameter Metrics.Id is not valid.")
-        if ids.count(query_id) > 1:
-            raise InvalidRequest(f"The ids of Metrics must be unique; {query_id} is there twice.")
     if sum(1 for query in queries if query.get("ReturnData", True)) != 1:
         raise InvalidRequest("Exactly one element of the metrics list should return data.")
     if len(queries) > MAX_QUERIES:
         raise InvalidRequest(f"Metrics has at most {MAX_QUERIES} elements.")
-    needs: dict[str, set[str]] = {}
-    periods: set[int] = set()
-    for query in queries:
-        needs[query["Id"]] = _check_query(query, ids)
-        if "MetricStat" in query:
-            periods.add(int(query["MetricStat"]["Period"]))
-        elif "Period" in query:
-            periods.add(int(query["Period"]))
-    _check_circles(needs)
-    if not any("MetricStat" in query for query in queries):
+    values = read_queries(queries)
+    check_queries(values)
+    if not any(value.metric is not None for value in values):
         raise InvalidRequest("Metrics must have at least one metric.")
+    periods = {value.metric.period_s if value.metric else value.period_s for value in values}
+    periods.discard(None)
     if len(periods) > 1:
         raise InvalidRequest("All elements of Metrics must have the same period.")
-    return periods.pop()
-
-
-def _check_query(query: Mapping[str, Any], ids: Sequence[str]) -> set[str]:
-    """Return the other queries that one needs."""
-    if ("MetricStat" in query) == ("Expression" in query):
-        raise InvalidRequest(
-            f"Element {query['Id']} of Metrics must have either a MetricStat or an Expression."
-        )
-    if "MetricStat" in query:
-        stat = query["MetricStat"]
-        for name in ("Namespace", "MetricName"):
-            if name not in stat["Metric"]:
-                raise MissingParameter(
-                    f"The parameter Metrics.MetricStat.Metric.{name} is required."
-                )
-        parse_statistic(stat["Stat"])
-        _check_dimensions(stat["Metric"].get("Dimensions", ()))
-        return set()
-    named = names_in(parse_expression(query["Expression"]))
-    unknown = {name for name in named if name[:1].islower()} - set(ids)
-    if unknown:
-        raise InvalidRequest(
-            f"Error in expression '{query['Id']}': Undefined variable {sorted(unknown)[0]}"
-        )
-    return named & set(ids)
-
-
-def _check_circles(needs: Mapping[str, set[str]]) -> None:
-    left = {query_id: set(needed) for query_id, needed in needs.items()}
-    while left:
-        ready = [query_id for query_id, needed in left.items() if not needed & left.keys()]
-        if not ready:
-            raise InvalidRequest(f"Error in expression '{min(left)}': Circular references")
-        for query_id in ready:
-            del left[query_id]
+    return next(value.metric.period_s for value in values if value.metric is not None)
 
 
 def _check_periods(request: Request, period_s: int) -> None:

@@ -3,14 +3,10 @@
 import json
 
 from clary.api.cloudwatch.alarm_requests import check_composite_alarm, check_metric_alarm
+from clary.api.cloudwatch.refusals import InvalidFormat
 from clary.api.operations import Call, Reply, Request, operation
 from clary.api.sagemaker.definitions import definition_of, parse_tags
-from clary.errors import InvalidRequest
 from clary.resources.alarm import AlarmType, AlarmValue, metric_id
-
-
-class InvalidFormat(InvalidRequest):
-    """Text that is not the JSON that it has to be."""
 
 
 @operation("cloudwatch", "PutMetricAlarm")

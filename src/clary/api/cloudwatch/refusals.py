@@ -17,3 +17,7 @@ class InvalidDashboard(InvalidRequest):
 
 class InvalidToken(InvalidRequest):
     """A token for a next page that this server did not give."""
+
+
+class InvalidFormat(InvalidRequest):
+    """Text that is not the JSON that it has to be."""
