@@ -77,7 +77,7 @@ def metric_reason(evaluation: Evaluation) -> str:
     needed = rule.datapoints if is_on else rule.periods - rule.datapoints + 1
     way = "OK -> ALARM" if is_on else "ALARM -> OK"
     reason = (
-        f"Threshold Crossed: {len(decisive)} out of the last {_counted(rule.periods)} [{shown}] "
+        f"Threshold Crossed: {len(decisive)} out of the last {rule.periods} datapoints [{shown}] "
         f"{_be(len(decisive))} {'' if is_on else 'not '}{_PHRASES[rule.comparison]} the threshold "
         f"({rule.threshold}) (minimum {_counted(needed)} for {way} transition)."
     )

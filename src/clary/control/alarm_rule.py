@@ -143,4 +143,4 @@ def samples_needed(percentile: float) -> float:
         percentile: Between 0 and 1.
     """
     share = 1 - percentile if percentile >= 0.5 else percentile
-    return 10 / share if share > 0 else float("inf")
+    return round(10 / share, 6) if share > 0 else float("inf")

@@ -44,7 +44,7 @@ from clary.control.suppression import Suppressor, hold_of
 from clary.errors import InvalidRequest, TransientError
 from clary.resources.alarm import Alarm, AlarmState, AlarmType, AlarmValue
 from clary.resources.alarm_expression import holds
-from clary.store.alarms import KIND, Alarms
+from clary.store.alarms import KIND, Alarms, version_of
 from clary.store.changes import Changes
 
 TICK_S = 1.0
@@ -102,7 +102,7 @@ class AlarmLoops:
         """Judge until cancelled."""
         changed = self._changes.subscribe()
         try:
-            await self._open()
+            await self.open()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow(changed))
                 tasks.create_task(self._tick())
@@ -114,7 +114,8 @@ class AlarmLoops:
 
     # -- what there is ----------------------------------------------------------------------
 
-    async def _open(self) -> None:
+    async def open(self) -> None:
+        """Read all alarms, and do what a restart interrupted. Called by ``run``."""
         for alarm in await self._alarms.all():
             self._take(alarm)
         # A composite alarm that did not hear of the change that came before the end is told now.
@@ -229,10 +230,7 @@ class AlarmLoops:
     async def sweep(self) -> None:
         """Find what a lost notice did not tell."""
         versions = await self._alarms.versions()
-        known = {
-            name: (watch.alarm.revision, watch.alarm.state.updated_at)
-            for name, watch in self._watches.by_name.items()
-        }
+        known = {name: version_of(watch.alarm) for name, watch in self._watches.by_name.items()}
         differing = {
             name for name in versions.keys() | known.keys() if versions.get(name) != known.get(name)
         }
@@ -367,9 +365,10 @@ class AlarmLoops:
         while True:
             await self._undone.wait()
             self._undone.clear()
-            await self._guarded("actions wait", self._actions.carry_out(self._find))
+            await self._guarded("actions wait", self._actions.carry_out(self.find))
 
-    def _find(self, name: str) -> Alarm | None:
+    def find(self, name: str) -> Alarm | None:
+        """Return an alarm by its name, as it was last read."""
         watch = self._watch(name)
         return None if watch is None else watch.alarm
 

@@ -8,7 +8,7 @@ and the actions that follow from it are one transaction.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -43,6 +43,9 @@ KIND = "alarm"
 
 _IN_ONE_QUERY = 500
 """Most names in one ``IN``: databases bound the parameters of a statement."""
+
+Version: TypeAlias = tuple[int, AlarmValue, datetime]
+"""Revision, value, and time of the state."""
 
 AppendEvent = Callable[[Connection, Mapping[str, Any]], None]
 """Writes an event for others to hear of, in the transaction of what it tells."""
@@ -216,7 +219,7 @@ class Alarms:
 
         def apply(connection: Connection) -> bool:
             present = find(connection, self._namespace, alarm.name)
-            if present is None or _version(present) != _version(alarm):
+            if present is None or version_of(present) != version_of(alarm):
                 return False
             self._write_state(connection, present, value, reason, reason_data, now)
             return True
@@ -236,7 +239,11 @@ class Alarms:
     async def _settle(self, alarm: Alarm, by: Suppression | None) -> bool:
         def apply(connection: Connection) -> bool:
             present = find(connection, self._namespace, alarm.name)
-            if present is None or present.withheld is None or _version(present) != _version(alarm):
+            if (
+                present is None
+                or present.withheld is None
+                or version_of(present) != version_of(alarm)
+            ):
                 return False
             held = None if by is None else replace(present.withheld, by=by)
             connection.execute(
@@ -322,13 +329,16 @@ class Alarms:
         """Return all alarms, by name."""
         return await self._database.read(lambda c: select(c, self._namespace))
 
-    async def versions(self) -> Mapping[str, tuple[int, datetime]]:
-        """Return revision and time of the last state of all alarms, by name: what a sweep needs."""
-        columns = (alarms.c.name, alarms.c.revision, alarms.c.state_updated_at)
+    async def versions(self) -> Mapping[str, Version]:
+        """Return the versions of all alarms by name: what a sweep needs."""
+        table = alarms.c
+        columns = (table.name, table.revision, table.state_value, table.state_updated_at)
 
-        def query(connection: Connection) -> dict[str, tuple[int, datetime]]:
-            rows = connection.execute(sa.select(*columns))
-            return {name: (revision, updated_at) for name, revision, updated_at in rows}
+        def query(connection: Connection) -> dict[str, Version]:
+            return {
+                row.name: (row.revision, AlarmValue(row.state_value), row.state_updated_at)
+                for row in connection.execute(sa.select(*columns))
+            }
 
         return await self._database.read(query)
 
@@ -401,5 +411,6 @@ def _tags(connection: Connection, name: str) -> dict[str, str]:
     return dict(tags)
 
 
-def _version(alarm: Alarm) -> tuple[object, ...]:
+def version_of(alarm: Alarm) -> Version:
+    """Return what differs when an alarm was changed, or came into another state."""
     return alarm.revision, alarm.state.value, alarm.state.updated_at
