@@ -36,6 +36,7 @@ GROUPS = (
     "capture",
     "batching",
     "multi_model",
+    "alarms",
 )
 ON_REQUEST = ("embeddings",)
 """Groups that run only when they are named: this one installs PyTorch first."""

@@ -25,7 +25,7 @@ REPEATED = frozenset({"autoscaling"})
 """Services whose actions are carried out again at each evaluation that finds the alarm on."""
 
 TIMEOUT_S = 20.0
-MAX_AT_ONCE = 16
+MAX_AT_ONCE = 64
 
 _log = logging.getLogger(__name__)
 

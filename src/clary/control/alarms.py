@@ -44,6 +44,7 @@ from clary.control.suppression import Suppressor, hold_of
 from clary.errors import InvalidRequest, TransientError
 from clary.resources.alarm import Alarm, AlarmState, AlarmType, AlarmValue
 from clary.resources.alarm_expression import holds
+from clary.store.alarm_transitions import Finding
 from clary.store.alarms import KIND, Alarms, version_of
 from clary.store.changes import Changes
 
@@ -62,8 +63,8 @@ SWEEP_S = 60.0
 PRUNE_EVERY = 60
 """Sweeps from one pruning of histories to the next."""
 
-IN_ONE_TURN = 50
-"""Alarms that are judged before others get their turn on the event loop."""
+IN_ONE_TURN = 100
+"""Alarms that are judged, and written in one transaction, before others get their turn."""
 
 log = logging.getLogger(__name__)
 
@@ -241,23 +242,40 @@ class AlarmLoops:
     # -- metric alarms ----------------------------------------------------------------------
 
     async def _judge(self, watches: Sequence[MetricWatch]) -> None:
-        for count, watch in enumerate(watches, 1):
-            try:
-                await self._judge_metric(watch)
-            except TransientError as error:
-                log.warning("alarm %s: %s", watch.alarm.name, error)
-            except Exception:
-                log.exception("alarm %s was not judged", watch.alarm.name)
-            if count % IN_ONE_TURN == 0:
-                await asyncio.sleep(0)
+        for start in range(0, len(watches), IN_ONE_TURN):
+            part = watches[start : start + IN_ONE_TURN]
+            findings: list[Finding] = []
+            for watch in part:
+                try:
+                    finding = await self._judge_metric(watch)
+                except TransientError as error:
+                    log.warning("alarm %s: %s", watch.alarm.name, error)
+                except Exception:
+                    log.exception("alarm %s was not judged", watch.alarm.name)
+                else:
+                    findings += [] if finding is None else [finding]
+            if findings:
+                await self._record(findings)
+            await asyncio.sleep(0)
 
-    async def _judge_metric(self, watch: MetricWatch) -> None:
+    async def _record(self, findings: Sequence[Finding]) -> None:
+        try:
+            await self._alarms.record(findings)
+        except TransientError as error:
+            log.warning("alarms are judged again, for their states were not written: %s", error)
+            for finding in findings:
+                watch = self._watch(finding.alarm.name)
+                if isinstance(watch, MetricWatch):
+                    watch.judged_end = 0
+
+    async def _judge_metric(self, watch: MetricWatch) -> Finding | None:
+        """Return the state that an alarm is found to be in, when it is another one."""
         now = self._now()
         end = _step(now - LAG_S, watch.step_s)
         is_due, watch.judged_end = end != watch.judged_end, end
         rule = watch.rule
         if end - watch.period_s * rule.periods < self._valid_from:
-            return
+            return None
         if _looks_ahead(watch):
             watch.looked_at = int(now)
             ahead = _step(now, watch.step_s) + watch.step_s
@@ -270,24 +288,22 @@ class AlarmLoops:
                 and newest is not None
                 and rule.is_breaching(newest)
             ):
-                await self._conclude(watch, points, ahead, verdict, is_due=is_due)
-                return
+                return self._conclude(watch, points, ahead, verdict, is_due=is_due)
         if not is_due:
-            return
+            return None
         try:
             points = await self._points.read(watch, end)
         except InvalidRequest as error:
-            await self._fail(watch, error)
-            return
+            return self._failed(watch, error)
         if await self._points.is_insignificant(watch, points, end):
-            return
-        await self._conclude(
+            return None
+        return self._conclude(
             watch, points, end, judge(rule, points, watch.alarm.state.value), is_due=True
         )
 
-    async def _conclude(
+    def _conclude(
         self, watch: MetricWatch, points: Points, end: int, verdict: Verdict, *, is_due: bool
-    ) -> None:
+    ) -> Finding | None:
         alarm = watch.alarm
         watch.latest = next((p for p in reversed(points) if p is not None), None)
         if verdict.value is not alarm.state.value:
@@ -301,18 +317,21 @@ class AlarmLoops:
                 statistic=watch.statistic or None,
                 unit=watch.unit,
             )
-            await self._alarms.record(
-                alarm, verdict.value, metric_reason(evaluation), metric_reason_data(evaluation)
+            return Finding(
+                alarm=alarm,
+                value=verdict.value,
+                reason=metric_reason(evaluation),
+                reason_data=metric_reason_data(evaluation),
             )
-        elif is_due and alarm.state.value is AlarmValue.ALARM:
+        if is_due and alarm.state.value is AlarmValue.ALARM:
             self._actions.repeat(alarm, watch.latest)
+        return None
 
-    async def _fail(self, watch: MetricWatch, error: InvalidRequest) -> None:
-        if watch.alarm.state.value is not AlarmValue.INSUFFICIENT_DATA:
-            reason = f"Insufficient Data: the alarm could not be evaluated: {error.message}"
-            await self._alarms.record(
-                watch.alarm, AlarmValue.INSUFFICIENT_DATA, reason[:1023], None
-            )
+    def _failed(self, watch: MetricWatch, error: InvalidRequest) -> Finding | None:
+        if watch.alarm.state.value is AlarmValue.INSUFFICIENT_DATA:
+            return None
+        reason = f"Insufficient Data: the alarm could not be evaluated: {error.message}"
+        return Finding(alarm=watch.alarm, value=AlarmValue.INSUFFICIENT_DATA, reason=reason[:1023])
 
     # -- composite alarms -------------------------------------------------------------------
 
@@ -330,10 +349,14 @@ class AlarmLoops:
         trigger = None if is_new or newest is None else newest
         shown = states if trigger is None else [trigger]
         await self._alarms.record(
-            alarm,
-            value,
-            composite_reason(alarm, value, trigger),
-            composite_reason_data(shown),
+            [
+                Finding(
+                    alarm=alarm,
+                    value=value,
+                    reason=composite_reason(alarm, value, trigger),
+                    reason_data=composite_reason_data(shown),
+                )
+            ]
         )
 
     def _states_of(self, names: Iterable[str]) -> list[tuple[str, AlarmState]]:

@@ -119,14 +119,9 @@ class AlarmHistory:
 
         def apply(connection: Connection) -> None:
             connection.execute(alarm_actions.delete().where(alarm_actions.c.id == action.id))
-            if item is not None:
-                insert_item(connection, item)
+            insert_items(connection, [] if item is None else [item])
 
         await self._database.write(apply)
-
-    async def add(self, item: HistoryItem) -> None:
-        """Write an item that belongs to no other change."""
-        await self._database.write(lambda connection: insert_item(connection, item))
 
     async def prune(self) -> None:
         """Remove what is too old, and what is too much."""
@@ -142,29 +137,42 @@ class AlarmHistory:
         await self._database.write(apply)
 
 
-def insert_item(connection: Connection, item: HistoryItem) -> None:
-    """Write an item in a transaction."""
-    connection.execute(
-        alarm_history.insert().values(
-            alarm_name=item.alarm_name,
-            alarm_type=item.alarm_type.value,
-            at=item.at,
-            item_type=item.item_type,
-            summary=item.summary,
-            data=item.data,
-        )
-    )
+def insert_items(connection: Connection, items: Sequence[HistoryItem]) -> None:
+    """Write items in a transaction."""
+    rows = [
+        {
+            "alarm_name": item.alarm_name,
+            "alarm_type": item.alarm_type.value,
+            "at": item.at,
+            "item_type": item.item_type,
+            "summary": item.summary,
+            "data": item.data,
+        }
+        for item in items
+    ]
+    if rows:
+        connection.execute(alarm_history.insert(), rows)
 
 
 def insert_actions(
-    connection: Connection, name: str, actions: Sequence[str], old: AlarmState, new: AlarmState
+    connection: Connection, actions: Sequence[tuple[str, str, AlarmState, AlarmState]]
 ) -> None:
-    """Write down in a transaction what has to be done because of it."""
-    transition = {"old": dump_state(old), "new": dump_state(new)}
-    for action in actions:
-        connection.execute(
-            alarm_actions.insert().values(alarm_name=name, action=action, transition=transition)
-        )
+    """Write down in a transaction what has to be done because of it.
+
+    Args:
+        connection: The transaction.
+        actions: Name of the alarm, ARN of the action, the state before and the one now.
+    """
+    rows = [
+        {
+            "alarm_name": name,
+            "action": action,
+            "transition": {"old": dump_state(old), "new": dump_state(new)},
+        }
+        for name, action, old, new in actions
+    ]
+    if rows:
+        connection.execute(alarm_actions.insert(), rows)
 
 
 def dump_state(state: AlarmState) -> dict[str, Any]:

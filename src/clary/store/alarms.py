@@ -5,7 +5,7 @@ moved on meanwhile, the write does nothing. A transition, its history, the event
 and the actions that follow from it are one transaction.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -22,16 +22,14 @@ from clary.resources.alarm import (
     AlarmType,
     AlarmValue,
     Suppression,
-    Transition,
-    Withheld,
 )
-from clary.resources.alarm_events import state_change_event
-from clary.resources.alarm_history import changed_state, configured
+from clary.resources.alarm_history import configured
 from clary.resources.names import Namespace
 from clary.store.alarm_filter import AlarmFilter, acts_on, conditions
-from clary.store.alarm_history import AlarmHistory, insert_actions, insert_item
+from clary.store.alarm_history import AlarmHistory, insert_actions, insert_items
 from clary.store.alarm_links import check_children, check_parents
 from clary.store.alarm_rows import dump_withheld, find, get, select, state_values, to_alarm
+from clary.store.alarm_transitions import AppendEvent, Finding, write_states
 from clary.store.changes import Changes
 from clary.store.database import Database
 from clary.store.listing import Page
@@ -46,9 +44,6 @@ _IN_ONE_QUERY = 500
 
 Version: TypeAlias = tuple[int, AlarmValue, datetime]
 """Revision, value, and time of the state."""
-
-AppendEvent = Callable[[Connection, Mapping[str, Any]], None]
-"""Writes an event for others to hear of, in the transaction of what it tells."""
 
 
 class Alarms:
@@ -132,7 +127,9 @@ class Alarms:
             for child in dict.fromkeys(children):
                 connection.execute(alarm_children.insert().values(parent=name, child=child))
             verb = "Create" if present is None else "Update"
-            insert_item(connection, configured(get(connection, self._namespace, name), verb, now))
+            insert_items(
+                connection, [configured(get(connection, self._namespace, name), verb, now)]
+            )
 
         await self._database.write(apply, after_commit=lambda _: self._notify([name]))
 
@@ -155,7 +152,7 @@ class Alarms:
                     alarm_children.delete().where(alarm_children.c.parent == alarm.name)
                 )
                 connection.execute(alarms.delete().where(alarms.c.name == alarm.name))
-                insert_item(connection, configured(alarm, "Delete", now))
+                insert_items(connection, [configured(alarm, "Delete", now)])
             return [alarm.name for alarm in found]
 
         gone = await self._database.write(apply, after_commit=self._notify)
@@ -179,7 +176,7 @@ class Alarms:
                     .values(definition=definition, revision=alarm.revision + 1, configured_at=now)
                 )
                 after = replace(alarm, definition=definition, configured_at=now)
-                insert_item(connection, configured(after, "Update", now))
+                insert_items(connection, [configured(after, "Update", now)])
                 changed.append(alarm.name)
             return changed
 
@@ -199,34 +196,30 @@ class Alarms:
 
         def apply(connection: Connection) -> None:
             alarm = get(connection, self._namespace, name)
-            self._write_state(connection, alarm, value, reason, reason_data, now)
+            finding = Finding(alarm=alarm, value=value, reason=reason, reason_data=reason_data)
+            self._write(connection, [finding], now)
 
         await self._database.write(apply, after_commit=lambda _: self._notify([name]))
 
-    async def record(
-        self, alarm: Alarm, value: AlarmValue, reason: str, reason_data: str | None
-    ) -> bool:
-        """Write a state that was found; return whether it was still the same alarm.
+    async def record(self, findings: Sequence[Finding]) -> Sequence[str]:
+        """Write states that were found; return the names of the alarms that were written.
 
-        Args:
-            alarm: As it was read; when its definition or its state is another one now, nothing
-                is written.
-            value: What was found.
-            reason: Why, for people.
-            reason_data: Why, as JSON.
+        An alarm whose definition or state has become another one since it was judged stays as it
+        is, and so does one that is gone.
         """
+        wanted = {finding.alarm.name: finding for finding in findings}
         now = self._clock.now()
 
-        def apply(connection: Connection) -> bool:
-            present = find(connection, self._namespace, alarm.name)
-            if present is None or version_of(present) != version_of(alarm):
-                return False
-            self._write_state(connection, present, value, reason, reason_data, now)
-            return True
+        def apply(connection: Connection) -> list[str]:
+            current = [
+                replace(finding, alarm=alarm)
+                for alarm in self._named(connection, list(wanted))
+                if version_of(alarm) == version_of((finding := wanted[alarm.name]).alarm)
+            ]
+            self._write(connection, current, now)
+            return [finding.alarm.name for finding in current]
 
-        return await self._database.write(
-            apply, after_commit=lambda done: self._notify([alarm.name] if done else [])
-        )
+        return await self._database.write(apply, after_commit=self._notify)
 
     async def withhold(self, alarm: Alarm, by: Suppression) -> bool:
         """Write down what an alarm's actions wait for now; return whether they still do."""
@@ -253,69 +246,33 @@ class Alarms:
             )
             announced = present.withheld.announced
             if held is None and announced is not present.state.value and present.actions_enabled:
-                old = replace(present.state, value=announced)
-                actions = present.actions(present.state.value)
-                insert_actions(connection, present.name, actions, old, present.state)
+                new = present.state
+                old = replace(new, value=announced)
+                actions = [(present.name, arn, old, new) for arn in present.actions(new.value)]
+                insert_actions(connection, actions)
             return True
 
         return await self._database.write(
             apply, after_commit=lambda done: self._notify([alarm.name] if done else [])
         )
 
-    def _write_state(
-        self,
-        connection: Connection,
-        alarm: Alarm,
-        value: AlarmValue,
-        reason: str,
-        reason_data: str | None,
-        now: datetime,
-    ) -> None:
-        old, is_transition = alarm.state, value is not alarm.state.value
-        new = AlarmState(
-            value=value,
-            reason=reason,
-            reason_data=reason_data,
-            updated_at=now,
-            transitioned_at=now if is_transition else old.transitioned_at,
-        )
-        withheld = alarm.withheld
-        if is_transition and "ActionsSuppressor" in alarm.definition:
-            announced = old.value if withheld is None else withheld.announced
-            withheld = Withheld(announced=announced, since=now, by=Suppression.WAIT_PERIOD)
-        connection.execute(
-            alarms.update()
-            .where(alarms.c.name == alarm.name)
-            .values(
-                withheld=None if withheld is None else dump_withheld(withheld),
-                **state_values(new),
-            )
-        )
-        if not is_transition:
-            return
-        insert_item(connection, changed_state(alarm, old, new))
-        after = replace(alarm, state=new, withheld=withheld)
-        if withheld is None and alarm.actions_enabled:
-            insert_actions(connection, alarm.name, alarm.actions(value), old, new)
-        if self.append_event is not None:
-            transition = Transition(alarm=after, old=old)
-            self.append_event(connection, state_change_event(transition, self._namespace))
+    def _write(self, connection: Connection, findings: Sequence[Finding], now: datetime) -> None:
+        write_states(connection, findings, now, self._namespace, self.append_event)
 
     # -- reading ----------------------------------------------------------------------------
 
     async def load(self, names: Sequence[str]) -> dict[str, Alarm]:
         """Return alarms by name; those that are not there are left out."""
         wanted = list(dict.fromkeys(names))
+        found = await self._database.read(lambda c: self._named(c, wanted))
+        return {alarm.name: alarm for alarm in found}
 
-        def query(connection: Connection) -> dict[str, Alarm]:
-            found: dict[str, Alarm] = {}
-            for start in range(0, len(wanted), _IN_ONE_QUERY):
-                part = wanted[start : start + _IN_ONE_QUERY]
-                for alarm in select(connection, self._namespace, alarms.c.name.in_(part)):
-                    found[alarm.name] = alarm
-            return found
-
-        return await self._database.read(query)
+    def _named(self, connection: Connection, names: Sequence[str]) -> list[Alarm]:
+        found: list[Alarm] = []
+        for start in range(0, len(names), _IN_ONE_QUERY):
+            part = names[start : start + _IN_ONE_QUERY]
+            found += select(connection, self._namespace, alarms.c.name.in_(part))
+        return found
 
     async def states(self, names: Sequence[str]) -> dict[str, AlarmState]:
         """Return the states of alarms by name; those that are not there are left out."""

@@ -13,6 +13,7 @@ from clary.resources.alarm import AlarmType, AlarmValue, Suppression, metric_id
 from clary.store import Store
 from clary.store.alarm_filter import AlarmFilter
 from clary.store.alarm_history import HistoryQuery
+from clary.store.alarm_transitions import Finding
 
 TOPIC = "arn:aws:sns:us-east-1:123456789012:oncall"
 OK, ALARM, NO_DATA = AlarmValue.OK, AlarmValue.ALARM, AlarmValue.INSUFFICIENT_DATA
@@ -54,7 +55,7 @@ def test_a_new_alarm_has_no_data_and_a_changed_one_keeps_its_state(
         assert fresh is not None
         assert fresh.state.value is NO_DATA
         assert fresh.state.reason == "Unchecked: Initial alarm creation"
-        assert await store.alarms.record(fresh, ALARM, "crossed", "{}")
+        assert await store.alarms.record([Finding(alarm=fresh, value=ALARM, reason="crossed")])
         await put(store, "a", Threshold=2.0)
         changed = await store.alarms.find("a")
         assert changed is not None
@@ -73,13 +74,13 @@ def test_a_state_computed_for_another_definition_or_state_is_not_written(
         before = await store.alarms.find("a")
         assert before is not None
         await put(store, "a", Threshold=5.0)
-        assert not await store.alarms.record(before, ALARM, "late", None)
+        assert not await store.alarms.record([Finding(alarm=before, value=ALARM, reason="late")])
         now = await store.alarms.find("a")
         assert now is not None
         await store.alarms.set_state("a", OK, "by hand")
-        assert not await store.alarms.record(now, ALARM, "late", None)
+        assert not await store.alarms.record([Finding(alarm=now, value=ALARM, reason="late")])
         await store.alarms.delete(["a"])
-        assert not await store.alarms.record(now, ALARM, "too late", None)
+        assert not await store.alarms.record([Finding(alarm=now, value=ALARM, reason="too late")])
         assert await store.alarms.find("a") is None
 
     runner.run(story())
