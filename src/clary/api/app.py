@@ -17,17 +17,16 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clary.api import logs, sts
-from clary.api.cloudwatch import dashboards, metric_data, metric_statistics, put_metric_data
-from clary.api.faults import VALIDATION_CODES, fault_of, not_built
 from clary.api.cloudwatch import (
     alarm_lists,
     alarm_tags,
     alarms,
+    dashboards,
     metric_data,
     metric_statistics,
     put_metric_data,
 )
-from clary.api.faults import fault_of, not_built
+from clary.api.faults import VALIDATION_CODES, fault_of, not_built
 from clary.api.inside import Inside, ObserveInstances, ObserveModels, ReadCounters
 from clary.api.model_patches import MODEL_PATCHES
 from clary.api.operations import Backend, Call, Operation, collect

@@ -30,11 +30,11 @@ VERSION = "0005"
 __all__ = [
     "VERSION",
     "Timestamp",
-    "dashboards",
     "alarm_actions",
     "alarm_children",
     "alarm_history",
     "alarms",
+    "dashboards",
     "endpoint_configs",
     "endpoint_variants",
     "endpoints",
