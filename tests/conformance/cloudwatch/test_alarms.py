@@ -396,7 +396,8 @@ def test_what_is_not_there_is_not_found(any_cloudwatch: Any, name: str) -> None:
 
 def test_states_outlive_control_and_no_action_is_repeated(tmp_path: Any, name: str) -> None:
     with Server(tmp_path) as server:
-        client = server.client("cloudwatch")
+        # Requests wait for control for a while; on a busy machine it may take longer.
+        client = server.client("cloudwatch", retries={"total_max_attempts": 8})
         client.put_metric_alarm(**an_alarm(name, AlarmActions=[TOPIC], TreatMissingData="ignore"))
         client.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a test")
 
