@@ -17,7 +17,7 @@ from clary.app.role import Context, run_role
 from clary.app.serving import serve_unix
 from clary.app.storage import object_storage
 from clary.clock import SystemClock
-from clary.control.alarm_actions import ActionTarget, AlarmActions
+from clary.control.alarm_actions import ActionTarget, AlarmActions, TopicTarget
 from clary.control.alarm_points import AlarmPoints
 from clary.control.alarms import AlarmLoops
 from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, Notifier, Webhook
@@ -155,7 +155,7 @@ async def run_control(context: Context) -> None:
     await events.register()
     usage = InstanceMetrics(fleet, metrics, clock, interval_s=settings.metrics.instance_interval_s)
     fleet.on_usage = usage.take
-    alarm_targets: dict[str, ActionTarget] = {}
+    alarm_targets: dict[str, ActionTarget] = {"sns": TopicTarget(notifier, namespace)}
     alarms = AlarmLoops(
         store.alarms,
         store.changes,

@@ -48,7 +48,7 @@ def write_states(
     findings: Sequence[Finding],
     now: datetime,
     namespace: Namespace,
-    append_event: AppendEvent | None,
+    append_event: AppendEvent,
 ) -> None:
     """Write states, histories, actions to be carried out, and events, in a transaction.
 
@@ -57,7 +57,7 @@ def write_states(
         findings: Of different alarms, as they are now.
         now: When it is.
         namespace: For the events.
-        append_event: Who takes them; None: nobody.
+        append_event: Who takes them.
     """
     if not findings:
         return
@@ -85,9 +85,8 @@ def write_states(
         items.append(changed_state(finding.alarm, old, new))
         if alarm.withheld is None and alarm.actions_enabled:
             actions += [(alarm.name, action, old, new) for action in alarm.actions(new.value)]
-        if append_event is not None:
-            transition = Transition(alarm=alarm, old=old)
-            append_event(connection, state_change_event(transition, namespace))
+        transition = Transition(alarm=alarm, old=old)
+        append_event(connection, state_change_event(transition, namespace))
     insert_items(connection, items)
     insert_actions(connection, actions)
 

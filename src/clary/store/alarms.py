@@ -32,6 +32,7 @@ from clary.store.alarm_rows import dump_withheld, find, get, select, state_value
 from clary.store.alarm_transitions import AppendEvent, Finding, write_states
 from clary.store.changes import Changes
 from clary.store.database import Database
+from clary.store.events import append_event
 from clary.store.listing import Page
 from clary.store.schema import alarm_children, alarms
 from clary.store.tags import MAX_TAGS
@@ -57,7 +58,7 @@ class Alarms:
         self._namespace = namespace
         self._clock = clock
         self.history = AlarmHistory(database, changes, clock)
-        self.append_event: AppendEvent | None = None
+        self.append_event: AppendEvent = append_event
         """Where the events of transitions go; None: nowhere."""
 
     # -- what is wanted ---------------------------------------------------------------------

@@ -24,7 +24,7 @@ from clary.store.schema.metrics import (
     metric_series,
 )
 
-VERSION = "0005"
+VERSION = "0006"
 """Revision of the last migration."""
 
 __all__ = [
