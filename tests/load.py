@@ -21,20 +21,31 @@ class Outcome:
     """HTTP status; 0 when the connection broke."""
 
     error: str = ""
+    body: bytes = b""
 
 
 class Load:
     """Calls an endpoint all the time while the block runs.
 
     Each thread keeps its connection and opens a new one when it breaks. The pause bounds the rate,
-    so that a test's load leaves room for what it observes.
+    so that a test's load leaves room for what it observes; with a rate, calls begin by the clock,
+    however long the ones before them took.
     """
 
-    def __init__(self, port: int, endpoint: str, *, threads: int = 4, pause_s: float = 0.002):
+    def __init__(
+        self,
+        port: int,
+        endpoint: str,
+        *,
+        threads: int = 4,
+        pause_s: float = 0.002,
+        rate: float | None = None,
+    ):
         self.outcomes: list[Outcome] = []
         self._port = port
         self._path = f"/endpoints/{endpoint}/invocations"
         self._pause_s = pause_s
+        self._interval_s = None if rate is None else threads / rate
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
 
@@ -55,6 +66,7 @@ class Load:
 
     def _run(self) -> None:
         connection: http.client.HTTPConnection | None = None
+        due = time.monotonic()
         while not self._stop.is_set():
             started = time.monotonic()
             try:
@@ -68,6 +80,7 @@ class Load:
                     time.monotonic() - started,
                     reply.status,
                     "" if reply.status == 200 else body.decode(errors="replace"),
+                    body,
                 )
             except (OSError, http.client.HTTPException) as error:
                 outcome = Outcome(started, time.monotonic() - started, 0, repr(error))
@@ -75,7 +88,11 @@ class Load:
                     connection.close()
                 connection = None
             self.outcomes.append(outcome)
-            self._stop.wait(self._pause_s)
+            if self._interval_s is None:
+                self._stop.wait(self._pause_s)
+            else:
+                due += self._interval_s
+                self._stop.wait(max(due - time.monotonic(), 0))
         if connection is not None:
             connection.close()
 

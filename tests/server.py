@@ -369,6 +369,7 @@ class Server:
         description: dict[str, Any] = {}
 
         def settled() -> bool:
+            description.clear()
             description.update(self.sagemaker.describe_endpoint(EndpointName=name))
             return not description["EndpointStatus"].endswith(("ing", "Back"))
 

@@ -138,7 +138,15 @@ async def run_control(context: Context) -> None:
         environ=os.environ,
     )
     loops = ControlLoops(
-        store.endpoints, store.instances, store.changes, fleet, publisher, clock, settings.fleet
+        store.endpoints,
+        store.deployments,
+        store.alarms,
+        store.instances,
+        store.changes,
+        fleet,
+        publisher,
+        clock,
+        settings.fleet,
     )
 
     logs = LogGroups(store.logs, settings.data_dir / "logs", settings.logs, clock)

@@ -11,24 +11,25 @@ be restarted at any line. The order is what makes it safe:
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from clary.clock import Clock
-from clary.control.endpoint_plan import (
+from clary.control.deployment_plan import AlarmState, Standing
+from clary.control.elapsed import Elapsed
+from clary.control.endpoint_plan import Plan, StartLimits, plan_endpoint
+from clary.control.instances import (
     AddInstance,
     KnownInstance,
-    Plan,
     RemoveInstance,
     StartInstance,
-    StartLimits,
     StopInstance,
-    plan_endpoint,
 )
 from clary.fleet.instance import InstanceOrder, ObservedInstance
-from clary.resources.endpoint import Endpoint
+from clary.resources.endpoint import Deployment, Endpoint
 from clary.resources.instance import InstanceRecord
 from clary.resources.routing_table import EndpointRoute
+from clary.store.deployments import Deployments
 from clary.store.endpoints import Endpoints
 from clary.store.instances import Instances
 
@@ -62,11 +63,21 @@ class InstanceFleet(Protocol):
     async def discard(self, ids: Collection[str]) -> None: ...
 
 
+class AlarmStates(Protocol):
+    """Where the states of alarms are read (``store``)."""
+
+    async def states(self, names: Collection[str]) -> Mapping[str, AlarmState]:
+        """Return the states of those of the named alarms that are there."""
+        ...
+
+
 class EndpointReconciler:
     """Brings one endpoint a step closer to what is wanted.
 
     Args:
         endpoints: What is wanted.
+        deployments: Updates of endpoints.
+        alarms: States of the alarms that roll updates back.
         instances: What was begun.
         fleet: Who does it.
         publisher: Who tells the gateways.
@@ -77,6 +88,8 @@ class EndpointReconciler:
     def __init__(
         self,
         endpoints: Endpoints,
+        deployments: Deployments,
+        alarms: AlarmStates,
         instances: Instances,
         fleet: InstanceFleet,
         publisher: RoutePublisher,
@@ -84,6 +97,9 @@ class EndpointReconciler:
         limits: StartLimits,
     ) -> None:
         self._endpoints = endpoints
+        self._deployments = deployments
+        self._alarms = alarms
+        self._elapsed = Elapsed(clock)
         self._instances = instances
         self._fleet = fleet
         self._publisher = publisher
@@ -100,6 +116,7 @@ class EndpointReconciler:
             [KnownInstance(record=r, observed=observed.get(r.id)) for r in records],
             now=self._clock.now(),
             limits=self._limits,
+            standing=await self._standing(name, endpoint),
         )
         added = await self._write_intent(name, endpoint, plan)
         await self._publisher.publish(name, plan.route)
@@ -121,6 +138,18 @@ class EndpointReconciler:
         known = {record.id for record in await self._instances.list_all()}
         await self._fleet.discard(present - known)
 
+    async def _standing(self, name: str, endpoint: Endpoint | None) -> Standing:
+        deployment = None if endpoint is None else endpoint.deployment
+        if deployment is None:
+            self._elapsed.forget(name)
+            return Standing()
+        alarms = deployment.policy.alarms
+        return Standing(
+            age_s=self._elapsed.since(name, "deployment", deployment.started_at),
+            progress_age_s=self._elapsed.since(name, "progress", deployment.progress_at),
+            alarms=await self._alarms.states(alarms) if alarms else {},
+        )
+
     async def _write_intent(
         self, name: str, endpoint: Endpoint | None, plan: Plan
     ) -> list[InstanceRecord]:
@@ -132,6 +161,7 @@ class EndpointReconciler:
                     endpoint_name=name,
                     variant_name=action.variant_name,
                     generation=endpoint.generation,
+                    fleet=action.fleet,
                     created_at=self._clock.now(),
                 )
                 for action in plan.actions
@@ -152,7 +182,7 @@ class EndpointReconciler:
         is_draining = False
         for action in plan.actions:
             if isinstance(action, StartInstance):
-                await self._start(endpoint, action.id, action.variant_name)
+                await self._start(endpoint, action.id, action.variant_name, action.fleet)
             elif isinstance(action, StopInstance):
                 if action.drains and self._publisher.is_draining(action.id):
                     is_draining = True
@@ -161,12 +191,18 @@ class EndpointReconciler:
             elif isinstance(action, RemoveInstance):
                 await self._instances.remove(action.id)
         for record in added:
-            await self._start(endpoint, record.id, record.variant_name)
+            await self._start(endpoint, record.id, record.variant_name, record.fleet)
         return is_draining
 
-    async def _start(self, endpoint: Endpoint | None, instance_id: str, variant_name: str) -> None:
+    async def _start(
+        self, endpoint: Endpoint | None, instance_id: str, variant_name: str, fleet: int
+    ) -> None:
         assert endpoint is not None, "a plan starts nothing for an endpoint that is gone"
-        variant = next(v for v in endpoint.config.all_variants if v.name == variant_name)
+        deployment = endpoint.deployment
+        source: Endpoint | Deployment = endpoint
+        if deployment is not None and deployment.fleet == fleet:
+            source = deployment
+        variant = next(v for v in source.config.all_variants if v.name == variant_name)
         assert variant.model_name is not None
         assert variant.instance_type is not None
         await self._fleet.start(
@@ -175,7 +211,7 @@ class EndpointReconciler:
                 endpoint_name=endpoint.name,
                 variant_name=variant.name,
                 instance_type=variant.instance_type,
-                model=endpoint.models[variant.model_name],
+                model=source.models[variant.model_name],
                 startup_timeout_s=variant.startup_timeout_s,
                 download_timeout_s=variant.download_timeout_s,
             )
@@ -186,6 +222,11 @@ class EndpointReconciler:
             return
         if plan.variants and plan.variants != endpoint.all_variants:
             await self._endpoints.record_variants(name, endpoint.generation, plan.variants)
+        deployment = endpoint.deployment
+        if deployment is not None and plan.pending != deployment.variants:
+            await self._deployments.record(name, endpoint.generation, variants=plan.pending)
+        if plan.progress is not None:
+            await self._deployments.record(name, endpoint.generation, progress=plan.progress)
         if plan.event is not None:
             await self._endpoints.record_event(
                 name, endpoint.generation, plan.event, failure_reason=plan.failure_reason

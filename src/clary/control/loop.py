@@ -10,13 +10,14 @@ import logging
 
 from clary.clock import Clock
 from clary.control.endpoint_plan import StartLimits
-from clary.control.endpoints import EndpointReconciler, RoutePublisher
+from clary.control.endpoints import AlarmStates, EndpointReconciler, RoutePublisher
 from clary.control.queue import KeyQueue
 from clary.errors import TransientError
 from clary.fleet.fleet import Fleet
 from clary.resources.names import ResourceKind
 from clary.settings import FleetSettings
 from clary.store.changes import Changes
+from clary.store.deployments import Deployments
 from clary.store.endpoints import Endpoints
 from clary.store.instances import Instances
 
@@ -32,6 +33,8 @@ class ControlLoops:
 
     Args:
         endpoints: Wanted state.
+        deployments: Updates of endpoints.
+        alarms: States of the alarms that roll updates back.
         instances: Records of instances.
         changes: Change feed of the store.
         fleet: Opened by ``adopt``, closed by ``close``.
@@ -43,6 +46,8 @@ class ControlLoops:
     def __init__(
         self,
         endpoints: Endpoints,
+        deployments: Deployments,
+        alarms: AlarmStates,
         instances: Instances,
         changes: Changes,
         fleet: Fleet,
@@ -56,6 +61,8 @@ class ControlLoops:
         self._queue = KeyQueue()
         self._reconciler = EndpointReconciler(
             endpoints,
+            deployments,
+            alarms,
             instances,
             fleet,
             publisher,

@@ -11,8 +11,9 @@
               └────────▶ Deleting ◀── UpdateRollbackFailed ──UPDATE_REQUESTED──▶ Updating
 
 A pair that is not in the table is refused: above all, nothing may be asked of an endpoint that is
-Creating, Updating, RollingBack, SystemUpdating or Deleting. All changes of a status go through
-``next_status``, from whatever module.
+Creating, Updating, RollingBack, SystemUpdating or Deleting. Updating and RollingBack mean the same
+for a change of counts and weights, and for a deployment: a new fleet beside the old one. All
+changes of a status go through ``next_status``, from whatever module.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from enum import StrEnum
 from typing import Any
 
 from clary.errors import Error
+from clary.resources.deployment_policy import DeploymentPolicy, parse_policy
 from clary.resources.endpoint_config import EndpointConfig
 from clary.resources.model import Model
 
@@ -125,6 +127,60 @@ class VariantState:
     """The same for the weight."""
 
 
+class DeploymentPhase(StrEnum):
+    """What a deployment does at one of its steps, in this order."""
+
+    LAUNCHING = "Launching"
+    """Instances are started, and waited for."""
+    ACTIVATING = "ActivatingTraffic"
+    """They get their share of the traffic."""
+    BAKING = "Baking"
+    """The alarms are watched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a deployment has come."""
+
+    phase: DeploymentPhase = DeploymentPhase.LAUNCHING
+    step: int = 1
+    """From 1."""
+
+    rollback_step: int = 0
+    """From 1 on the way back; 0 on the way forth."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """An update under way: the new fleet, and how far it has come (``control/deployment_plan.py``).
+
+    The endpoint itself describes the old fleet until the update has ended.
+    """
+
+    fleet: int
+    """Number of the new fleet: the generation that asked for it."""
+
+    config: EndpointConfig
+    models: Mapping[str, Model]
+    variants: tuple[VariantState, ...]
+    """One for each variant of ``config``, shadow variants last."""
+
+    deployment_config: Mapping[str, Any] | None
+    started_at: datetime
+    progress: Progress = Progress()
+    progress_at: datetime
+    """When it came so far."""
+
+    guest_fleet: int | None = None
+    """A fleet that an update before this one left behind: it serves beside the old one to the end,
+    and no instance of it is started again."""
+
+    @property
+    def policy(self) -> DeploymentPolicy:
+        """The policy of ``deployment_config``."""
+        return parse_policy(self.deployment_config)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """A name that takes invocations."""
@@ -151,7 +207,13 @@ class Endpoint:
     """One for each shadow variant of ``config``."""
 
     deployment_config: Mapping[str, Any] | None = None
-    """DeploymentConfig of the request, JSON types; Describe returns it."""
+    """DeploymentConfig of the last request, JSON types; Describe returns it."""
+
+    fleet: int = 1
+    """Number of the instances that run ``config``: the generation that asked for it."""
+
+    deployment: Deployment | None = None
+    """The update that is under way, or whose way back has failed."""
 
     created_at: datetime
     modified_at: datetime

@@ -8,6 +8,9 @@ from typing import Any
 from clary.resources.data_capture import DataCapture, active_capture
 from clary.resources.routing_table import DEFAULT_ROUTING, RoutingStrategy
 
+MOST_INSTANCES = 1_000_000
+"""Stands for no upper bound."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductionVariant:
@@ -40,6 +43,22 @@ class ProductionVariant:
     def is_serverless(self) -> bool:
         """Whether the variant has no instances of its own."""
         return self.instance_type is None
+
+    @property
+    def instance_bounds(self) -> tuple[int, int] | None:
+        """Least and most instances that managed instance scaling allows. None: it is off."""
+        scaling = self.definition.get("ManagedInstanceScaling")
+        if not scaling or scaling.get("Status", "ENABLED") != "ENABLED":
+            return None
+        least = int(scaling.get("MinInstanceCount", 1))
+        return least, int(scaling.get("MaxInstanceCount", max(least, MOST_INSTANCES)))
+
+    def bounded(self, count: int) -> int:
+        """Return the number of instances nearest to ``count`` that is allowed."""
+        if self.instance_bounds is None:
+            return count
+        least, most = self.instance_bounds
+        return min(max(count, least), most)
 
     @property
     def routing(self) -> RoutingStrategy:

@@ -21,5 +21,8 @@ class InstanceRecord:
     """Generation of the endpoint that it was started for."""
 
     created_at: datetime
+    fleet: int = 1
+    """Which of the endpoint's fleets it belongs to: that says which configuration it runs."""
+
     stopping: bool = False
     """It was decided to stop it; there is no way back."""

@@ -45,15 +45,24 @@ class InstanceRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantRoute:
-    """One variant with its healthy instances."""
+    """One variant with its healthy instances, of one fleet."""
 
     name: str
     weight: float
+    """Share of the traffic, relative to the sum over all; the fleet's share is in it already."""
+
     instances: tuple[InstanceRoute, ...]
     routing: RoutingStrategy = DEFAULT_ROUTING
     is_direct: bool = False
     """Whether each invocation names the one container that takes it (``Mode: Direct``), instead of
     going through all of them."""
+
+    config_name: str = ""
+    """The endpoint configuration that its instances run."""
+
+    share: float = 1.0
+    """Share of the variant's traffic that this fleet takes, 0 to 1, while there are two of them. A
+    fleet with none keeps its sessions."""
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "VariantRoute":
@@ -73,6 +82,8 @@ class VariantRoute:
             ),
             routing=RoutingStrategy(data.get("routing", DEFAULT_ROUTING)),
             is_direct=bool(data.get("is_direct", False)),
+            config_name=data.get("config_name", ""),
+            share=float(data.get("share", 1.0)),
         )
 
 
@@ -82,11 +93,12 @@ class EndpointRoute:
 
     name: str
     variants: tuple[VariantRoute, ...]
-    """In the order of the endpoint configuration."""
+    """In the order of the endpoint configuration. During a deployment those of the old fleet, then
+    those of the new one, some of them with the same name."""
 
     shadow: VariantRoute | None = None
     """Gets copies of invocations, beside exactly one production variant. Its weight, divided by
-    that one's, is the share that is copied."""
+    that one's (of both fleets together), is the share that is copied."""
 
     capture: DataCapture | None = None
     """What is captured of its calls, of copies for the shadow too."""

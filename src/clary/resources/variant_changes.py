@@ -74,6 +74,12 @@ def _check(endpoint: Endpoint, variant: ProductionVariant, change: VariantChange
         raise InvalidRequest(
             f'Variant "{variant.name}" is serverless: it has no DesiredInstanceCount.'
         )
+    bounds = variant.instance_bounds
+    if bounds is not None and change.count != variant.bounded(change.count):
+        raise InvalidRequest(
+            f'DesiredInstanceCount of variant "{variant.name}" must be between {bounds[0]} and '
+            f"{bounds[1]}, as its ManagedInstanceScaling says; it is {change.count}."
+        )
     if change.count < 1 and not _may_sleep(endpoint, variant):
         raise InvalidRequest(
             f'DesiredInstanceCount must be 1 or more; "{variant.name}" has {change.count}. Only '

@@ -31,6 +31,25 @@ def choose_variant(variants: Sequence[Variant], fraction: float) -> Variant | No
     return usable[-1]
 
 
+def choose_fleet(variants: Sequence[Variant], fraction: float) -> Variant | None:
+    """Choose among the fleets of one variant by their shares, whatever its weight.
+
+    Args:
+        variants: Of one name.
+        fraction: Random number, 0 up to but not including 1.
+
+    Returns:
+        One with a usable instance, where there is one; None when there is no such variant.
+    """
+    usable = [v for v in variants if any(i.is_usable for i in v.instances)] or list(variants)
+    point = fraction * sum(variant.share for variant in usable)
+    for variant in usable:
+        point -= variant.share
+        if point < 0:
+            return variant
+    return usable[-1] if usable else None
+
+
 def choose_instance(
     instances: Sequence[Instance], routing: RoutingStrategy, fraction: float
 ) -> Instance | None:

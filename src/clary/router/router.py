@@ -23,7 +23,7 @@ from clary.messages import parse_address
 from clary.metrics.registry import Registry
 from clary.resources.routing_table import EndpointRoute, InstanceRoute, VariantRoute
 from clary.router.admission import admit
-from clary.router.balancing import choose_instance, choose_variant, choose_worker
+from clary.router.balancing import choose_fleet, choose_instance, choose_variant, choose_worker
 from clary.router.capture import Captures
 from clary.router.channel import FrameChannel
 from clary.router.http_channel import HttpChannel
@@ -124,7 +124,8 @@ class Router:
             shadow = self._build_variant(
                 route.name, route.shadow, lambda copy, error: copy.on_failure(error)
             )
-            mirror, weight = self._mirrors.get(route.name), route.variants[0].weight
+            mirror = self._mirrors.get(route.name)
+            weight = sum(variant.weight for variant in route.variants)
             if mirror is None:
                 mirror = Mirror(self._settings, self._choose, self._pipelines, shadow, weight)
                 self._mirrors[route.name] = mirror
@@ -137,9 +138,16 @@ class Router:
             self._build_instance(endpoint, route, instance, resubmit)
             for instance in route.instances
         ]
-        config = getattr(route, "config_name", "")
-        counters = self._registry.variant(endpoint, route.name, config)
-        return Variant(route.name, route.weight, tuple(instances), counters, route.routing)
+        counters = self._registry.variant(endpoint, route.name, route.config_name)
+        return Variant(
+            route.name,
+            route.weight,
+            tuple(instances),
+            counters,
+            route.routing,
+            config_name=route.config_name,
+            share=route.share,
+        )
 
     def _build_instance(
         self, endpoint: str, variant: VariantRoute, route: InstanceRoute, resubmit: Resubmit
@@ -267,7 +275,10 @@ class Router:
             )
         if invocation.target_variant is not None:
             # Overrides the weights, also a weight of 0 (endpoints.md 3).
-            variant = endpoint.variant(invocation.target_variant)
+            variant = choose_fleet(
+                endpoint.variants_named(invocation.target_variant),
+                random.random(),  # noqa: S311 - no secret
+            )
             if variant is None:
                 raise InvalidRequest(
                     f"Variant {invocation.target_variant} not found for endpoint {endpoint.name}."

@@ -82,9 +82,9 @@ class PipelineInstance(Instance):
 
 
 class Variant:
-    """One variant, production or shadow."""
+    """One variant, production or shadow, of one fleet."""
 
-    __slots__ = ("counters", "instances", "name", "routing", "weight")
+    __slots__ = ("config_name", "counters", "instances", "name", "routing", "share", "weight")
 
     def __init__(
         self,
@@ -93,8 +93,14 @@ class Variant:
         instances: tuple[Instance, ...],
         counters: VariantCounters,
         routing: RoutingStrategy = DEFAULT_ROUTING,
+        *,
+        config_name: str = "",
+        share: float = 1.0,
     ) -> None:
         self.name = name
+        self.config_name = config_name
+        self.share = share
+        """Part of what is meant for this variant by name, while two fleets have it."""
         self.routing = routing
         self.weight = weight
         self.instances = instances
@@ -122,6 +128,7 @@ class Endpoint:
         self.is_multi_model = any(
             worker.address.startswith("models:")
             for variant in variants
+            if variant.share > 0
             for instance in variant.instances
             for worker in instance.workers
         )
@@ -145,9 +152,9 @@ class Endpoint:
         """Whether any instance takes invocations."""
         return any(variant.instances for variant in self.variants)
 
-    def variant(self, name: str) -> Variant | None:
-        """Return the production variant of that name."""
-        return next((variant for variant in self.variants if variant.name == name), None)
+    def variants_named(self, name: str) -> list[Variant]:
+        """Return the production variant of that name: during a deployment up to two."""
+        return [variant for variant in self.variants if variant.name == name and variant.share > 0]
 
     @property
     def all_variants(self) -> tuple[Variant, ...]:

@@ -4,17 +4,17 @@ Every write of control names the generation that it was computed for; when the w
 moved on meanwhile, the write does nothing.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from clary.clock import Clock
+from clary.errors import InvalidRequest
 from clary.resources.endpoint import (
     Endpoint,
     EndpointEvent,
@@ -23,31 +23,31 @@ from clary.resources.endpoint import (
     VariantState,
     next_status,
 )
-from clary.resources.endpoint_config import EndpointConfig, ProductionVariant
 from clary.resources.log_group import endpoint_group
-from clary.resources.model import Model
 from clary.resources.names import Namespace, ResourceKind, name_key
+from clary.resources.new_fleet import initial_states
 from clary.resources.quotas import Quotas
-from clary.resources.variant_changes import (
-    VariantChange,
-    added_instances,
-    change_variants,
-    restored,
-)
+from clary.resources.variant_changes import VariantChange, added_instances, change_variants
 from clary.store.changes import Changes
 from clary.store.database import Database
-from clary.store.documents import (
-    dump_endpoint_config,
-    dump_model,
-    load_endpoint_config,
-    load_model,
+from clary.store.deployments import follow_event
+from clary.store.endpoint_rows import (
+    endpoint_exists,
+    endpoint_of,
+    find_row,
+    insert_endpoint,
+    instances_by_type,
+    instances_in_use,
+    load_endpoint,
+    take_snapshot,
+    tell_status,
+    update_row,
+    variant_states,
+    write_states,
 )
-from clary.store.endpoint_configs import ENDPOINT_CONFIGS
-from clary.store.events import append_endpoint_event
 from clary.store.listing import Listing, Page, fetch_page
 from clary.store.logs import ensure_group
-from clary.store.models import MODELS
-from clary.store.schema import endpoint_variants, endpoints
+from clary.store.schema import deployments, endpoints
 from clary.store.tags import delete_tags, insert_tags
 
 _KIND = ResourceKind.ENDPOINT
@@ -98,10 +98,10 @@ class Endpoints:
         now = self._clock.now()
 
         def apply(connection: Connection) -> Endpoint:
-            if _exists(connection, name):
+            if endpoint_exists(connection, name):
                 raise self._namespace.already_exists(_KIND, name)
-            config, models = self._snapshot(connection, config_name)
-            quotas.check(_instances_by_type(config), _instances_in_use(connection))
+            config, models = take_snapshot(connection, self._namespace, config_name)
+            quotas.check(instances_by_type(config), instances_in_use(connection))
             endpoint = Endpoint(
                 name=name,
                 arn=self._namespace.arn(_KIND, name),
@@ -110,20 +110,20 @@ class Endpoints:
                 failure_reason=None,
                 config=config,
                 models=models,
-                variants=_initial_states(config.variants),
-                shadow_variants=_initial_states(config.shadow_variants),
+                variants=initial_states(config.variants),
+                shadow_variants=initial_states(config.shadow_variants),
                 deployment_config=deployment_config,
                 created_at=now,
                 modified_at=now,
             )
             try:
-                _insert(connection, endpoint)
+                insert_endpoint(connection, endpoint)
             except IntegrityError:  # another control process was faster
                 raise self._namespace.already_exists(_KIND, name) from None
             insert_tags(connection, _KIND, name, tags or {})
             # SDKs ask for it at once, and never return while it is not there.
             ensure_group(connection, endpoint_group(name), now)
-            _tell(connection, name_key(name))
+            tell_status(connection, name_key(name))
             return endpoint
 
         return await self._database.write(apply, after_commit=lambda _: self._notify(name))
@@ -138,14 +138,16 @@ class Endpoints:
         now = self._clock.now()
 
         def apply(connection: Connection) -> None:
-            row = _find_row(connection, name)
+            row = find_row(connection, name)
             if row is None:
                 raise self._namespace.could_not_find(_KIND, name)
             try:
                 status = next_status(EndpointStatus(row.status), EndpointEvent.DELETE_REQUESTED)
             except IllegalTransition as error:
                 raise self._namespace.in_progress(name) from error
-            _update(connection, row, status=status, generation=row.generation + 1, modified_at=now)
+            update_row(
+                connection, row, status=status, generation=row.generation + 1, modified_at=now
+            )
 
         await self._database.write(apply, after_commit=lambda _: self._notify(name))
 
@@ -171,18 +173,23 @@ class Endpoints:
         now = self._clock.now()
 
         def apply(connection: Connection) -> Endpoint:
-            row = _find_row(connection, name)
+            row = find_row(connection, name)
             if row is None:
                 raise self._namespace.could_not_find(_KIND, name)
+            if row.status == EndpointStatus.UPDATE_ROLLBACK_FAILED:
+                raise InvalidRequest(
+                    f'Endpoint "{name}" serves with a mix of two configurations, for the rollback '
+                    "of its last update failed. Update it to one of them, or delete it."
+                )
             try:
                 status = next_status(EndpointStatus(row.status), EndpointEvent.UPDATE_REQUESTED)
             except IllegalTransition as error:
                 raise self._namespace.in_progress(name) from error
-            endpoint = self._load(row, _variant_states(connection, row.name_key)[row.name_key])
+            endpoint = load_endpoint(connection, self._namespace, row)
             states = change_variants(endpoint, changes)
-            quotas.check(added_instances(endpoint, states), _instances_in_use(connection))
-            _write_states(connection, row, states)
-            _update(
+            quotas.check(added_instances(endpoint, states), instances_in_use(connection))
+            write_states(connection, row, states)
+            update_row(
                 connection,
                 row,
                 status=status,
@@ -238,11 +245,10 @@ class Endpoints:
         """Return the endpoint with exactly this name, or None."""
 
         def query(connection: Connection) -> Endpoint | None:
-            row = _find_row(connection, name)
+            row = find_row(connection, name)
             if row is None:
                 return None
-            states = _variant_states(connection, row.name_key)
-            return self._load(row, states.get(row.name_key, ()))
+            return load_endpoint(connection, self._namespace, row)
 
         return await self._database.read(query)
 
@@ -250,9 +256,15 @@ class Endpoints:
         """Return all endpoints, by name. Reads every snapshot; ``list_names`` is the cheap one."""
 
         def query(connection: Connection) -> AllEndpoints:
-            states = _variant_states(connection)
+            states = variant_states(connection)
+            pending = {row.endpoint_key: row for row in connection.execute(sa.select(deployments))}
             rows = connection.execute(sa.select(endpoints).order_by(endpoints.c.name_key))
-            return [self._load(row, states.get(row.name_key, ())) for row in rows]
+            return [
+                endpoint_of(
+                    self._namespace, row, states.get(row.name_key, ()), pending.get(row.name_key)
+                )
+                for row in rows
+            ]
 
         return await self._database.read(query)
 
@@ -267,7 +279,7 @@ class Endpoints:
 
     async def count_instances_by_type(self) -> Mapping[str, int]:
         """Return how many instances all endpoints together ask for, by type."""
-        return await self._database.read(_instances_in_use)
+        return await self._database.read(instances_in_use)
 
     # Asked by control.
 
@@ -281,7 +293,8 @@ class Endpoints:
     ) -> bool:
         """Apply what has happened to the status, when the generation is still the one named.
 
-        A change that is given up is taken back with it: what was wanted before is wanted again.
+        A change that is given up is taken back with it: what was wanted before is wanted again. A
+        deployment that is ready becomes the endpoint, in the same transaction.
 
         Args:
             name: The endpoint.
@@ -299,17 +312,16 @@ class Endpoints:
         now = self._clock.now()
 
         def apply(connection: Connection) -> bool:
-            row = _find_row(connection, name)
+            row = find_row(connection, name)
             if row is None or row.generation != generation:
                 return False
             status = next_status(EndpointStatus(row.status), event)
             reason = row.failure_reason if failure_reason is None else failure_reason
             if (status, reason) == (row.status, row.failure_reason):
                 return False
-            _update(connection, row, status=status, failure_reason=reason, modified_at=now)
-            if status is EndpointStatus.ROLLING_BACK:
-                states = _variant_states(connection, row.name_key).get(row.name_key, ())
-                _write_states(connection, row, [restored(state) for state in states])
+            endpoint = load_endpoint(connection, self._namespace, row)
+            update_row(connection, row, status=status, failure_reason=reason, modified_at=now)
+            follow_event(connection, endpoint, row, event, now)
             return True
 
         return await self._database.write(
@@ -329,15 +341,15 @@ class Endpoints:
         """
 
         def apply(connection: Connection) -> bool:
-            row = _find_row(connection, name)
+            row = find_row(connection, name)
             if row is None or row.generation != generation:
                 return False
             known = {
                 state.name: state
-                for state in _variant_states(connection, row.name_key).get(row.name_key, ())
+                for state in variant_states(connection, row.name_key).get(row.name_key, ())
             }
             changed = [v for v in variants if v.name in known and known[v.name] != v]
-            _write_states(connection, row, changed)
+            write_states(connection, row, changed)
             return bool(changed)
 
         return await self._database.write(
@@ -354,7 +366,7 @@ class Endpoints:
         """
 
         def apply(connection: Connection) -> bool:
-            row = _find_row(connection, name)
+            row = find_row(connection, name)
             if row is None or row.status != EndpointStatus.DELETING:
                 return False
             connection.execute(endpoints.delete().where(endpoints.c.name_key == row.name_key))
@@ -365,174 +377,5 @@ class Endpoints:
             apply, after_commit=lambda removed: self._notify(name) if removed else None
         )
 
-    def _snapshot(
-        self, connection: Connection, config_name: str
-    ) -> tuple[EndpointConfig, dict[str, Model]]:
-        config = ENDPOINT_CONFIGS.find(connection, config_name)
-        if config is None:
-            raise self._namespace.could_not_find(ResourceKind.ENDPOINT_CONFIG, config_name)
-        models = {}
-        for model_name in config.model_names:
-            model = MODELS.find(connection, model_name)
-            if model is None:
-                raise self._namespace.could_not_find(ResourceKind.MODEL, model_name)
-            models[model_name] = model
-        return config, models
-
-    def _load(self, row: Row[Any], states: Sequence[VariantState]) -> Endpoint:
-        config = load_endpoint_config(row.config)
-        return Endpoint(
-            name=row.name,
-            arn=self._namespace.arn(_KIND, row.name),
-            status=EndpointStatus(row.status),
-            generation=row.generation,
-            failure_reason=row.failure_reason,
-            config=config,
-            models={name: load_model(document) for name, document in row.models.items()},
-            variants=tuple(states[: len(config.variants)]),
-            shadow_variants=tuple(states[len(config.variants) :]),
-            deployment_config=row.deployment_config,
-            created_at=row.created_at,
-            modified_at=row.modified_at,
-        )
-
     def _notify(self, name: str) -> None:
         self._changes.notify(_KIND, name)
-
-
-def _exists(connection: Connection, name: str) -> bool:
-    key = sa.select(endpoints.c.name_key).where(endpoints.c.name_key == name_key(name))
-    return connection.scalar(key) is not None
-
-
-def _find_row(connection: Connection, name: str) -> Row[Any] | None:
-    query = sa.select(endpoints).where(
-        endpoints.c.name_key == name_key(name), endpoints.c.name == name
-    )
-    return connection.execute(query).one_or_none()
-
-
-def _update(connection: Connection, row: Row[Any], **values: Any) -> None:
-    connection.execute(
-        endpoints.update().where(endpoints.c.name_key == row.name_key).values(**values)
-    )
-    if values.get("status", row.status) != row.status:
-        _tell(connection, row.name_key)
-
-
-def _tell(connection: Connection, key: str) -> None:
-    """Write down for others that an endpoint has come to another status."""
-    row = connection.execute(sa.select(endpoints).where(endpoints.c.name_key == key)).one()
-    append_endpoint_event(connection, row)
-
-
-def _insert(connection: Connection, endpoint: Endpoint) -> None:
-    key = name_key(endpoint.name)
-    connection.execute(
-        endpoints.insert().values(
-            name_key=key,
-            name=endpoint.name,
-            status=endpoint.status,
-            generation=endpoint.generation,
-            failure_reason=endpoint.failure_reason,
-            created_at=endpoint.created_at,
-            modified_at=endpoint.modified_at,
-            config=dump_endpoint_config(endpoint.config),
-            models={name: dump_model(model) for name, model in endpoint.models.items()},
-            deployment_config=endpoint.deployment_config,
-        )
-    )
-    connection.execute(
-        endpoint_variants.insert(),
-        [
-            {
-                "endpoint_key": key,
-                "name": state.name,
-                "position": position,
-                "instance_type": variant.instance_type,
-                **_counts(state),
-            }
-            for position, (variant, state) in enumerate(
-                zip(endpoint.config.all_variants, endpoint.all_variants, strict=True)
-            )
-        ],
-    )
-
-
-def _write_states(connection: Connection, row: Row[Any], states: Sequence[VariantState]) -> None:
-    for state in states:
-        connection.execute(
-            endpoint_variants.update()
-            .where(
-                endpoint_variants.c.endpoint_key == row.name_key,
-                endpoint_variants.c.name == state.name,
-            )
-            .values(**_counts(state))
-        )
-
-
-def _initial_states(variants: Sequence[ProductionVariant]) -> tuple[VariantState, ...]:
-    return tuple(
-        VariantState(
-            name=variant.name,
-            desired_count=variant.initial_instance_count,
-            current_count=0,
-            desired_weight=variant.initial_weight,
-            current_weight=variant.initial_weight,
-        )
-        for variant in variants
-    )
-
-
-def _counts(state: VariantState) -> dict[str, float | None]:
-    return {
-        "desired_count": state.desired_count,
-        "current_count": state.current_count,
-        "desired_weight": state.desired_weight,
-        "current_weight": state.current_weight,
-        "previous_count": state.previous_count,
-        "previous_weight": state.previous_weight,
-    }
-
-
-def _variant_states(
-    connection: Connection, endpoint_key: str | None = None
-) -> dict[str, list[VariantState]]:
-    """Return the variants of one endpoint, or of all, by the endpoint's key."""
-    table = endpoint_variants
-    query = sa.select(table).order_by(table.c.endpoint_key, table.c.position)
-    if endpoint_key is not None:
-        query = query.where(table.c.endpoint_key == endpoint_key)
-    states: dict[str, list[VariantState]] = {}
-    for row in connection.execute(query):
-        state = VariantState(
-            name=row.name,
-            desired_count=row.desired_count,
-            current_count=row.current_count,
-            desired_weight=row.desired_weight,
-            current_weight=row.current_weight,
-            previous_count=row.previous_count,
-            previous_weight=row.previous_weight,
-        )
-        states.setdefault(row.endpoint_key, []).append(state)
-    return states
-
-
-def _instances_by_type(config: EndpointConfig) -> Mapping[str, int]:
-    counts: Counter[str] = Counter()
-    for variant in config.all_variants:
-        if variant.instance_type is not None:
-            counts[variant.instance_type] += variant.initial_instance_count
-    return counts
-
-
-def _instances_in_use(connection: Connection) -> Mapping[str, int]:
-    """Count what endpoints ask for. A failed endpoint has none; one being deleted still does."""
-    table = endpoint_variants
-    rows = connection.execute(
-        sa.select(table.c.instance_type, sa.func.sum(table.c.desired_count))
-        .join(endpoints, endpoints.c.name_key == table.c.endpoint_key)
-        .where(table.c.instance_type.is_not(None), endpoints.c.status != EndpointStatus.FAILED)
-        .group_by(table.c.instance_type)
-    )
-    return {instance_type: int(count) for instance_type, count in rows}

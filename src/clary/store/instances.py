@@ -37,6 +37,7 @@ class Instances:
                 "generation": record.generation,
                 "created_at": record.created_at,
                 "stopping": record.stopping,
+                "fleet": record.fleet,
             }
             for record in records
         ]
@@ -74,4 +75,5 @@ def _load(row: Row[Any]) -> InstanceRecord:
         generation=row.generation,
         created_at=row.created_at,
         stopping=row.stopping,
+        fleet=row.fleet,
     )

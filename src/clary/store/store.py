@@ -1,6 +1,8 @@
 """The store as one value: what API and control are given to meet in."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from clary.clock import Clock
 from clary.resources.names import Namespace
@@ -8,6 +10,7 @@ from clary.store.alarms import Alarms
 from clary.store.changes import Changes
 from clary.store.dashboards import Dashboards
 from clary.store.database import Database
+from clary.store.deployments import Deployments
 from clary.store.endpoint_configs import EndpointConfigs
 from clary.store.endpoints import Endpoints
 from clary.store.events import Events
@@ -15,6 +18,14 @@ from clary.store.instances import Instances
 from clary.store.logs import LogRecords
 from clary.store.models import Models
 from clary.store.tags import Tags
+
+
+class NoAlarms:
+    """Alarms of a server that has none."""
+
+    async def states(self, names: Collection[str]) -> Mapping[str, Any]:
+        """Return the states of those of the named alarms that are there."""
+        return {}
 
 
 class Store:
@@ -27,6 +38,8 @@ class Store:
         self.models = Models(database, self.changes, namespace)
         self.endpoint_configs = EndpointConfigs(database, self.changes, namespace)
         self.endpoints = Endpoints(database, self.changes, namespace, clock)
+        self.deployments = Deployments(database, self.changes, namespace, clock)
+        self.alarms = NoAlarms()
         self.instances = Instances(database)
         self.events = Events(database, namespace)
         self.dashboards = Dashboards(database)

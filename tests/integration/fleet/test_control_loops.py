@@ -84,6 +84,8 @@ async def control(site: Site, **settings: Any) -> AsyncIterator[Control]:
     fleet = site.fleet(max_workers=1, **settings)
     loops = ControlLoops(
         store.endpoints,
+        store.deployments,
+        store.alarms,
         store.instances,
         store.changes,
         fleet,

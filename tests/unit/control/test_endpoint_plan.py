@@ -13,15 +13,13 @@ from builders import (
     an_endpoint_config,
     an_instance,
 )
-from clary.control.endpoint_plan import (
+from clary.control.endpoint_plan import Plan, StartLimits, plan_endpoint
+from clary.control.instances import (
     AddInstance,
     KnownInstance,
-    Plan,
     RemoveInstance,
     StartInstance,
-    StartLimits,
     StopInstance,
-    plan_endpoint,
 )
 from clary.fleet.instance import ObservedInstance
 from clary.fleet.launchers.base import InstanceState
@@ -251,7 +249,7 @@ STOPPING = InstanceState.STOPPING
             an_endpoint(IN_SERVICE),
             [seen(), seen("i-2", variant_name="old")],
             9,
-            [StopInstance("i-2")],
+            [StopInstance("i-2", drains=True)],
             None,
             id="of a variant that is not wanted",
         ),

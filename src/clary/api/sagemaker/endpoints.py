@@ -1,4 +1,4 @@
-"""Endpoints: Create, Describe, List, change weights and counts, Delete."""
+"""Endpoints: Create, Describe, List, Update, change weights and counts, Delete."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,30 +10,23 @@ from clary.api.sagemaker.definitions import (
     serialize_page,
     without_empties,
 )
+from clary.api.sagemaker.endpoint_descriptions import serialize_endpoint
 from clary.errors import InvalidRequest
-from clary.resources.data_capture import is_enabled
-from clary.resources.endpoint import (
-    MAX_FAILURE_REASON,
-    SERVING,
-    Endpoint,
-    EndpointStatus,
-    VariantState,
-)
-from clary.resources.endpoint_config import ProductionVariant
+from clary.resources.deployment_policy import parse_policy
 from clary.resources.names import ResourceKind
+from clary.resources.new_fleet import VariantProperty
 from clary.resources.variant_changes import VariantChange
-
-_KEPT_OF_VARIANT = ("ManagedInstanceScaling", "RoutingConfig")
-_KEPT_OF_CONFIG = ("AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig")
+from clary.store.deployments import Update
 
 
 @operation("sagemaker", "CreateEndpoint")
 async def create_endpoint(call: Call, request: Request) -> Reply:
+    deployment_config = _parse_deployment_config(request)
     endpoint = await call.store.endpoints.create(
         request["EndpointName"],
         request["EndpointConfigName"],
         quotas=call.backend.quotas,
-        deployment_config=without_empties(request.get("DeploymentConfig")) or None,
+        deployment_config=deployment_config,
         tags=parse_tags(request),
     )
     return {"EndpointArn": endpoint.arn}
@@ -58,6 +51,18 @@ async def list_endpoints(call: Call, request: Request) -> Reply:
         for item in page.items
     ]
     return serialize_page("Endpoints", items, page, request)
+
+
+@operation("sagemaker", "UpdateEndpoint")
+async def update_endpoint(call: Call, request: Request) -> Reply:
+    update = _parse_update(request)
+    if update.retains_deployment_config:
+        endpoint = await call.store.endpoints.get(update.endpoint_name)
+        await _check_alarms(call, endpoint.deployment_config)
+    else:
+        await _check_alarms(call, update.deployment_config)
+    endpoint = await call.store.deployments.begin(update, quotas=call.backend.quotas)
+    return {"EndpointArn": endpoint.arn}
 
 
 @operation("sagemaker", "UpdateEndpointWeightsAndCapacities")
@@ -89,100 +94,51 @@ def _parse_change(change: Mapping[str, Any]) -> VariantChange:
     )
 
 
-def serialize_endpoint(endpoint: Endpoint) -> dict[str, Any]:
-    """Return an endpoint as DescribeEndpoint shows it."""
-    definition = endpoint.config.definition
-    reply: dict[str, Any] = {
-        "EndpointName": endpoint.name,
-        "EndpointArn": endpoint.arn,
-        "EndpointConfigName": endpoint.config.name,
-        "EndpointStatus": endpoint.status,
-        "CreationTime": endpoint.created_at,
-        "LastModifiedTime": endpoint.modified_at,
-        "ProductionVariants": [
-            _serialize_variant(endpoint, variant, state)
-            for variant, state in zip(endpoint.config.variants, endpoint.variants, strict=True)
-        ],
-    }
-    # Shadow variants of an endpoint that was made before they could run have no state.
-    shadows = [
-        _serialize_variant(endpoint, variant, state)
-        for variant, state in zip(
-            endpoint.config.shadow_variants, endpoint.shadow_variants, strict=False
+def _parse_deployment_config(request: Request) -> Mapping[str, Any] | None:
+    """Return the DeploymentConfig of a request, without what is empty in it.
+
+    Raises:
+        InvalidRequest: It contradicts itself.
+    """
+    config = without_empties(request.get("DeploymentConfig")) or None
+    parse_policy(config)
+    return config
+
+
+def _parse_update(request: Request) -> Update:
+    config = _parse_deployment_config(request)
+    retains_config = request.get("RetainDeploymentConfig", False)
+    if retains_config and config is not None:
+        raise InvalidRequest(
+            "DeploymentConfig cannot be given when RetainDeploymentConfig is true: either the last "
+            "one is used, or a new one."
         )
-    ]
-    if shadows:
-        reply["ShadowProductionVariants"] = shadows
-    if endpoint.failure_reason:
-        reply["FailureReason"] = endpoint.failure_reason[:MAX_FAILURE_REASON]
-    if endpoint.deployment_config:
-        reply["LastDeploymentConfig"] = endpoint.deployment_config
-    if "DataCaptureConfig" in definition:
-        reply["DataCaptureConfig"] = _serialize_capture(
-            definition["DataCaptureConfig"], is_serving=endpoint.status in SERVING
+    retained: set[VariantProperty] = set()
+    excluded = {
+        VariantProperty(each["VariantPropertyType"])
+        for each in request.get("ExcludeRetainedVariantProperties") or ()
+    }
+    if request.get("RetainAllVariantProperties", False):
+        retained = set(VariantProperty) - excluded
+    elif excluded:
+        raise InvalidRequest(
+            "ExcludeRetainedVariantProperties can only be given when RetainAllVariantProperties is "
+            "true."
         )
-    reply.update({name: definition[name] for name in _KEPT_OF_CONFIG if name in definition})
-    return reply
+    return Update(
+        endpoint_name=request["EndpointName"],
+        config_name=request["EndpointConfigName"],
+        deployment_config=config,
+        retains_deployment_config=retains_config,
+        retained=retained,
+    )
 
 
-def _serialize_variant(
-    endpoint: Endpoint, variant: ProductionVariant, state: VariantState
-) -> dict[str, Any]:
-    summary: dict[str, Any] = {
-        "VariantName": variant.name,
-        "CurrentWeight": state.current_weight,
-        "DesiredWeight": state.desired_weight,
-    }
-    images = _serialize_images(endpoint, variant)
-    if images:
-        summary["DeployedImages"] = images
-    if variant.is_serverless:
-        serverless = variant.definition["ServerlessConfig"]
-        summary["CurrentServerlessConfig"] = summary["DesiredServerlessConfig"] = serverless
-    else:
-        summary["CurrentInstanceCount"] = state.current_count
-        summary["DesiredInstanceCount"] = state.desired_count
-    status = _serialize_variant_status(endpoint, state)
-    if status:
-        summary["VariantStatus"] = [status]
-    kept = {k: variant.definition[k] for k in _KEPT_OF_VARIANT if k in variant.definition}
-    return {**summary, **kept}
-
-
-def _serialize_images(endpoint: Endpoint, variant: ProductionVariant) -> list[dict[str, Any]]:
-    """Return the images that were asked for. There is no ResolvedImage: no registry was asked."""
-    if variant.model_name is None:
-        return []
-    containers = endpoint.models[variant.model_name].containers
-    return [{"SpecifiedImage": c.image} for c in containers if c.image is not None]
-
-
-def _serialize_variant_status(endpoint: Endpoint, state: VariantState) -> dict[str, Any] | None:
-    """Return what a variant is busy with, in AWS's words (endpoints.md 2); None: nothing."""
-    count = state.desired_count
-    if endpoint.status is EndpointStatus.UPDATING and count == state.current_count:
-        return None  # another variant is scaled, or only weights change
-    messages = {
-        EndpointStatus.CREATING: f"Launching {count} instance(s).",
-        EndpointStatus.UPDATING: f"Scaling out desired instance count to {count}.",
-        EndpointStatus.DELETING: f"Terminating {count} instance(s).",
-    }
-    if endpoint.status not in messages:
-        return None
-    return {
-        "Status": endpoint.status,
-        "StatusMessage": messages[endpoint.status],
-        "StartTime": endpoint.modified_at,
-    }
-
-
-def _serialize_capture(config: Mapping[str, Any], *, is_serving: bool) -> dict[str, Any]:
-    enabled = is_enabled(config)
-    return {
-        "EnableCapture": enabled,
-        "CaptureStatus": "Started" if enabled and is_serving else "Stopped",
-        "CurrentSamplingPercentage": config["InitialSamplingPercentage"],
-        "DestinationS3Uri": config["DestinationS3Uri"],
-        # A required member, which strict clients want to see: empty without a key.
-        "KmsKeyId": config.get("KmsKeyId", ""),
-    }
+async def _check_alarms(call: Call, config: Mapping[str, Any] | None) -> None:
+    """Refuse a deployment that names alarms that do not exist: nothing would watch it."""
+    names = parse_policy(config).alarms
+    missing = sorted(set(names) - set(await call.store.alarms.states(names))) if names else []
+    if missing:
+        raise InvalidRequest(
+            f"The alarm(s) {', '.join(missing)} of AutoRollbackConfiguration could not be found."
+        )

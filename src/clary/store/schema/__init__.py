@@ -6,6 +6,7 @@ compares the two, so a change here needs a migration, and ``VERSION`` its number
 
 from clary.store.schema.alarms import alarm_actions, alarm_children, alarm_history, alarms
 from clary.store.schema.base import Timestamp, metadata
+from clary.store.schema.deployments import deployments
 from clary.store.schema.endpoints import (
     endpoint_configs,
     endpoint_variants,
@@ -35,6 +36,7 @@ __all__ = [
     "alarm_history",
     "alarms",
     "dashboards",
+    "deployments",
     "endpoint_configs",
     "endpoint_variants",
     "endpoints",

@@ -36,6 +36,7 @@ endpoints = sa.Table(
     sa.Column("config", sa.JSON, nullable=False),
     sa.Column("models", sa.JSON, nullable=False),
     sa.Column("deployment_config", sa.JSON(none_as_null=True)),
+    sa.Column("fleet", sa.Integer, nullable=False, server_default="1"),
 )
 
 endpoint_variants = sa.Table(
@@ -67,6 +68,7 @@ instances = sa.Table(
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("stopping", sa.Boolean, nullable=False),
+    sa.Column("fleet", sa.Integer, nullable=False, server_default="1"),
 )
 
 tags = sa.Table(
