@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from load import Load
 from server import CLARY, Server, wait_for
 
 ECHO = """
@@ -25,6 +26,12 @@ def predict_fn(data, model):
     if body == "boom":
         raise RuntimeError("it went boom")
     return {"body": body if isinstance(body, str) else body.decode(), "type": content_type}
+"""
+
+ANSWER = """
+def model_fn(model_dir): ...
+def input_fn(body, content_type): ...
+def predict_fn(data, model): return {}
 """
 
 
@@ -109,19 +116,31 @@ def test_a_failed_deployment_shows_reason_and_log(server: Server, tmp_path: Path
     server.cli("rm", "broken")
 
 
-def test_deploying_again_replaces_the_endpoint(server: Server, tmp_path: Path) -> None:
-    directory = a_directory(
-        tmp_path, "twice", inference__py="def model_fn(d): ...\ndef predict_fn(x, m): return 1\n"
-    )
+def test_deploying_again_updates_the_endpoint(server: Server, tmp_path: Path) -> None:
+    directory = a_directory(tmp_path, "twice", inference__py=ANSWER.format(1))
     server.cli("deploy", str(directory))
     assert server.cli("invoke", "twice", "-d", "[0]").stdout == "1"
-    (directory / "inference.py").write_text(
-        "def model_fn(d): ...\ndef predict_fn(x, m): return 2\n"
-    )
-    again = server.cli("deploy", str(directory))
-    assert "replacing" in again.stderr
+    (directory / "inference.py").write_text(ANSWER.format(2))
+    with Load(server.port, "twice") as load:
+        again = server.cli("deploy", str(directory))
+    assert load.failures == []
+    assert "updating" in again.stderr
     assert server.cli("invoke", "twice", "-d", "[0]").stdout == "2"
     assert len(server.sagemaker.list_models(NameContains="twice-")["Models"]) == 1
+
+
+def test_an_update_that_fails_leaves_the_endpoint_as_it_was(server: Server, tmp_path: Path) -> None:
+    directory = a_directory(tmp_path, "steady", inference__py=ECHO)
+    server.cli("deploy", str(directory))
+    (directory / "inference.py").write_text("import nonsense_module\n")
+    failed = server.cli("deploy", str(directory), check=False)
+    assert failed.returncode == 1
+    assert "No module named 'nonsense_module'" in failed.stderr
+    assert "steady serves as before" in failed.stderr
+    assert (
+        "fine" in server.cli("invoke", "steady", "-d", "fine", "--content-type", "text/csv").stdout
+    )
+    assert len(server.sagemaker.list_models(NameContains="steady-")["Models"]) == 1
 
 
 def test_what_somebody_else_made_stays(server: Server, tmp_path: Path) -> None:

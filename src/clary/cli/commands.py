@@ -113,7 +113,7 @@ def deploy(
         bool, typer.Option("--watch", help="Deploy again whenever a file changes.")
     ] = False,
 ) -> None:
-    """Make an endpoint of a directory, or replace the endpoint of that name."""
+    """Make an endpoint of a directory, or update the endpoint of that name."""
     from clary.cli import deploying, deployment
 
     if asgi and command:

@@ -1,6 +1,6 @@
 """`clary deploy`: a directory becomes an endpoint.
 
-pack → upload → CreateModel → CreateEndpointConfig → [replace] → CreateEndpoint → wait
+pack → upload → CreateModel → CreateEndpointConfig → CreateEndpoint or UpdateEndpoint → wait
 """
 
 import shutil
@@ -14,6 +14,7 @@ from clary.cli.api import Api, Refused
 from clary.cli.deployment import Deployment, check_entry_point, resource_name
 from clary.cli.endpoints import (
     TAG,
+    UPDATABLE,
     DeploymentFailed,
     delete_endpoint,
     delete_made_by_deploy,
@@ -34,7 +35,7 @@ ROLE_NAME = "clary-deploy"
 
 
 def deploy(api: Api, wanted: Deployment, steps: Steps, *, wait: bool = True) -> None:
-    """Make the endpoint, or replace the one of that name.
+    """Make the endpoint, or update the one of that name: no call is lost meanwhile.
 
     Raises:
         DeploymentFailed: The server could not bring it into service.
@@ -48,6 +49,9 @@ def deploy(api: Api, wanted: Deployment, steps: Steps, *, wait: bool = True) -> 
     _create_model_and_config(api, wanted, name, url)
     if find_endpoint(api, wanted.name) is None:
         _create_endpoint(api, wanted.name, name)
+    elif settle(api, wanted.name) in UPDATABLE:
+        update_endpoint(api, wanted.name, name, steps, wait=wait)
+        return
     else:
         replace_endpoint(api, wanted.name, name, steps)
     if wait:
@@ -72,6 +76,8 @@ def deploy_and_report(api: Api, wanted: Deployment, *, wait: bool = True) -> Non
         if log:
             console.print(f"\nlast lines of its log (clary logs {wanted.name}):", style="bold")
             console.print(log, markup=False)
+        if error.still_serves:
+            console.print(f"\n{wanted.name} serves as before.", style="bold", markup=False)
         raise CommandFailed from error
     if wait:
         console.print(f"\n{wanted.name} is in service:", style="bold")
@@ -80,14 +86,30 @@ def deploy_and_report(api: Api, wanted: Deployment, *, wait: bool = True) -> Non
         sys.stdout.write(f"clary describe {wanted.name}\n")
 
 
-def replace_endpoint(api: Api, endpoint: str, config: str, steps: Steps) -> None:
-    """Put an endpoint of the same name in the place of one that exists.
+def update_endpoint(api: Api, endpoint: str, config: str, steps: Steps, *, wait: bool) -> None:
+    """Have an endpoint that serves go over to another configuration; the old one serves till then.
 
-    The old one is deleted first, so calls in between find no endpoint. Model and configuration of
-    the new one exist before that: what the server refuses, it refuses while the old one serves.
+    What ``deploy`` made before goes once the new one serves, or at once where nobody waits for
+    that: the endpoint needs neither any more. What it made now goes when it does not come up.
+
+    Raises:
+        DeploymentFailed: The server went back to what it had.
     """
+    steps.begin("updating")
+    api.call("sagemaker", "update_endpoint", EndpointName=endpoint, EndpointConfigName=config)
+    if wait:
+        wait_in_service(api, endpoint, steps)
+        description = find_endpoint(api, endpoint) or {}
+        if description.get("EndpointConfigName") != config:
+            api.call("sagemaker", "delete_endpoint_config", EndpointConfigName=config)
+            api.call("sagemaker", "delete_model", ModelName=config)
+            raise DeploymentFailed(description.get("FailureReason") or "no reason was given", True)
+    delete_made_by_deploy(api, endpoint, keep=config)
+
+
+def replace_endpoint(api: Api, endpoint: str, config: str, steps: Steps) -> None:
+    """Put an endpoint of the same name in the place of one that failed."""
     steps.begin("replacing")
-    settle(api, endpoint)
     delete_endpoint(api, endpoint)
     delete_made_by_deploy(api, endpoint, keep=config)
     steps.begin("creating")

@@ -17,8 +17,17 @@ TAG = "clary:deployment"
 POLL_S = 0.1
 
 
+UPDATABLE = ("InService", "UpdateRollbackFailed")
+"""Statuses of an endpoint that UpdateEndpoint takes."""
+
+
 class DeploymentFailed(CommandFailed):
-    """The endpoint came to ``Failed``; the message holds the reason."""
+    """The endpoint came to ``Failed``, or back to what it was; the message holds the reason."""
+
+    def __init__(self, message: str, still_serves: bool = False) -> None:
+        super().__init__(message)
+        self.still_serves = still_serves
+        """Whether the endpoint is what it was before."""
 
 
 def find_endpoint(api: Api, name: str) -> dict[str, Any] | None:
@@ -42,7 +51,7 @@ def wait_in_service(api: Api, name: str, steps: Steps) -> None:
         if description is None:
             raise DeploymentFailed(f"endpoint {name} was deleted while it was being created")
         status = description["EndpointStatus"]
-        if status == "InService":
+        if status in UPDATABLE:
             return
         if status == "Failed":
             raise DeploymentFailed(description.get("FailureReason") or "no reason was given")
@@ -125,12 +134,16 @@ def delete_made_by_deploy(api: Api, endpoint: str, *, keep: str = "") -> list[st
     return deleted
 
 
-def settle(api: Api, endpoint: str) -> None:
-    """Wait while an endpoint is in the middle of something: it can only be deleted after."""
+def settle(api: Api, endpoint: str) -> str:
+    """Wait while an endpoint is in the middle of something, and return its status after that.
+
+    Before, it can be neither deleted nor updated.
+    """
     while True:
         description = api.call("sagemaker", "describe_endpoint", EndpointName=endpoint)
-        if description["EndpointStatus"] in ("InService", "Failed", "OutOfService", "Deleting"):
-            return
+        status: str = description["EndpointStatus"]
+        if status in (*UPDATABLE, "Failed", "OutOfService", "Deleting"):
+            return status
         time.sleep(POLL_S)
 
 

@@ -66,7 +66,7 @@ class InstanceFleet(Protocol):
 class AlarmStates(Protocol):
     """Where the states of alarms are read (``store``)."""
 
-    async def states(self, names: Collection[str]) -> Mapping[str, AlarmState]:
+    async def states(self, names: Sequence[str]) -> Mapping[str, AlarmState]:
         """Return the states of those of the named alarms that are there."""
         ...
 

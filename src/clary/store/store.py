@@ -1,6 +1,6 @@
 """The store as one value: what API and control are given to meet in."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from clary.store.tags import Tags
 class NoAlarms:
     """Alarms of a server that has none."""
 
-    async def states(self, names: Collection[str]) -> Mapping[str, Any]:
+    async def states(self, names: Sequence[str]) -> Mapping[str, Any]:
         """Return the states of those of the named alarms that are there."""
         return {}
 

@@ -62,7 +62,7 @@ def test_a_bug_is_logged_and_not_told(error: Exception, caplog: pytest.LogCaptur
 
 
 def test_what_is_not_built_has_a_status_that_no_sdk_retries() -> None:
-    fault = not_built("sagemaker", "UpdateEndpoint")
+    fault = not_built("sagemaker", "CreateTrainingJob")
 
     assert fault.status == 501
-    assert "UpdateEndpoint of sagemaker is not built" in fault.message
+    assert "CreateTrainingJob of sagemaker is not built" in fault.message
