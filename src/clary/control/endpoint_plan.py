@@ -205,6 +205,8 @@ def _with_deployment(
     checks = [c for c in (plan.check_again_in_s, verdict.check_again_in_s) if c is not None]
     return replace(
         plan,
+        # What speaks against it stays until that is written.
+        actions=() if verdict.event is EndpointEvent.GAVE_UP else plan.actions,
         pending=pending_states(deployment, healthy),
         progress=verdict.progress,
         event=verdict.event,

@@ -24,7 +24,12 @@ def test_a_configuration_is_described_as_it_was_written(
                 "ContainerStartupHealthCheckTimeoutInSeconds": 120,
                 "ModelDataDownloadTimeoutInSeconds": 60,
                 "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
-                "ManagedInstanceScaling": {"Status": "ENABLED", "MinInstanceCount": 1},
+                "ManagedInstanceScaling": {
+                    "Status": "ENABLED",
+                    "MinInstanceCount": 1,
+                    "MaxInstanceCount": 4,
+                    "ScaleInPolicy": {"Strategy": "IDLE_RELEASE", "CooldownInMinutes": 20},
+                },
             }
         ],
         "ShadowProductionVariants": [{**variant, "VariantName": "shadow"}],
@@ -99,6 +104,18 @@ def test_an_unknown_model_is_refused(sagemaker: Any, name: str, variant: dict[st
         ({"InitialVariantWeight": -1}, "Member must have value greater than or equal to 0"),
         ({"InstanceType": "ml.none"}, "Member must satisfy enum value set"),
         ({"VariantName": None}, "Member must not be null"),
+        (
+            {"ManagedInstanceScaling": {"MinInstanceCount": 3, "MaxInstanceCount": 2}},
+            "MinInstanceCount 3 of ManagedInstanceScaling cannot be greater",
+        ),
+        (
+            {"ManagedInstanceScaling": {"MinInstanceCount": 2, "MaxInstanceCount": 4}},
+            "InitialInstanceCount 1 of variant .* must be between MinInstanceCount 2",
+        ),
+        (
+            {"ManagedInstanceScaling": {"ScaleInPolicy": {"Strategy": "SOMETIMES"}}},
+            "Member must satisfy enum value set",
+        ),
     ],
 )
 def test_a_bad_variant_is_refused(

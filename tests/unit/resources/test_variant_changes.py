@@ -107,3 +107,22 @@ def test_a_failed_change_goes_back_to_what_was_wanted_before() -> None:
     assert (back.desired_weight, back.desired_count) == (9, 1)
     assert restored(before.variants[0]) == before.variants[0]
     assert restored(replace(back, current_count=0)).desired_count == 1
+
+
+@pytest.mark.parametrize(("count", "is_allowed"), [(1, False), (2, True), (4, True), (5, False)])
+def test_managed_instance_scaling_bounds_counts(count: int, is_allowed: bool) -> None:
+    scaling = {"Status": "ENABLED", "MinInstanceCount": 2, "MaxInstanceCount": 4}
+    bounded = a_variant("a", definition={"ManagedInstanceScaling": scaling})
+    endpoint = an_endpoint(variants=(bounded, a_variant("b")))
+    if is_allowed:
+        assert change_variants(endpoint, [change("a", count=count)])[0].desired_count == count
+    else:
+        with pytest.raises(InvalidRequest, match="must be between 2 and 4"):
+            change_variants(endpoint, [change("a", count=count)])
+
+
+def test_managed_instance_scaling_that_is_off_bounds_nothing() -> None:
+    scaling = {"Status": "DISABLED", "MinInstanceCount": 2, "MaxInstanceCount": 4}
+    free = a_variant("a", definition={"ManagedInstanceScaling": scaling})
+    endpoint = an_endpoint(variants=(free, a_variant("b")))
+    assert change_variants(endpoint, [change("a", count=9)])[0].desired_count == 9

@@ -9,6 +9,7 @@ from clary.metrics.registry import VariantCounters
 from clary.resources.routing_table import RoutingStrategy
 from clary.router.admission import admit
 from clary.router.balancing import (
+    choose_fleet,
     choose_instance,
     choose_variant,
     choose_worker,
@@ -62,6 +63,31 @@ def test_a_variant_gets_its_share_of_the_weights(weights, fraction, chosen):
     variants = [variant(f"v{i}", w, instance(f"i{i}")) for i, w in enumerate(weights)]
     expected = None if chosen is None else variants[chosen]
     assert choose_variant(variants, fraction) is expected
+
+
+@pytest.mark.parametrize(
+    ("shares", "usable", "fraction", "chosen"),
+    [
+        pytest.param((0.9, 0.1), (True, True), 0.89, 0, id="of the old fleet"),
+        pytest.param((0.9, 0.1), (True, True), 0.9, 1, id="of the new one"),
+        pytest.param((0.9, 0.1), (False, True), 0.0, 1, id="the old one has no instance"),
+        pytest.param((0.9, 0.1), (False, False), 0.95, 1, id="none has: wait for either"),
+        pytest.param((), (), 0.0, None, id="no such variant"),
+    ],
+)
+def test_a_variant_that_is_named_is_shared_by_its_fleets(shares, usable, fraction, chosen):
+    """Also one of weight 0, which only what names it gets to."""
+    fleets = [
+        Variant(
+            "a",
+            0.0,
+            (instance(f"i{n}", worker("w", is_ready=is_usable)),),
+            VariantCounters(),
+            share=share,
+        )
+        for n, (share, is_usable) in enumerate(zip(shares, usable, strict=True))
+    ]
+    assert choose_fleet(fleets, fraction) is (None if chosen is None else fleets[chosen])
 
 
 def test_a_variant_without_a_usable_instance_gets_nothing():

@@ -127,6 +127,28 @@ def _instance_count(variant: Mapping[str, Any]) -> int:
     )
 
 
+def _check_scaling(variant: ProductionVariant) -> None:
+    """Refuse a managed instance scaling whose bounds nothing lies between."""
+    if variant.instance_bounds is None:
+        return
+    least, most = variant.instance_bounds
+    if variant.is_serverless:
+        raise InvalidRequest(
+            f'Variant "{variant.name}" is serverless: it cannot have ManagedInstanceScaling.'
+        )
+    if least > most:
+        raise InvalidRequest(
+            f"MinInstanceCount {least} of ManagedInstanceScaling cannot be greater than "
+            f'MaxInstanceCount {most}, in variant "{variant.name}".'
+        )
+    count = variant.initial_instance_count
+    if count != variant.bounded(count):
+        raise InvalidRequest(
+            f'InitialInstanceCount {count} of variant "{variant.name}" must be between '
+            f"MinInstanceCount {least} and MaxInstanceCount {most} of its ManagedInstanceScaling."
+        )
+
+
 def _check_variants(
     variants: Sequence[ProductionVariant], shadows: Sequence[ProductionVariant], *, has_role: bool
 ) -> None:
@@ -143,6 +165,7 @@ def _check_variants(
     if len(everyone) > 1 and any(variant.is_serverless for variant in everyone):
         raise InvalidRequest("A serverless variant must be the only one of its configuration.")
     for variant in everyone:
+        _check_scaling(variant)
         # A variant that inference components fill: the role then stands in the configuration.
         if variant.model_name is None and not has_role:
             raise InvalidRequest(
