@@ -11,7 +11,7 @@ import pytest
 
 from handlers import ECHO
 from load import Load
-from server import Server, archive
+from server import Server, archive, wait_for
 
 PLUGINS = os.environ.get("CLARY_TERRAFORM_PLUGINS", "")
 
@@ -190,7 +190,11 @@ def test_another_model_rolls_blue_green_without_a_lost_call(tmp_path):
         assert found["EndpointConfigName"] == "rolled-b"
         assert "No changes." in terraform("plan", "b")
         assert "3 destroyed" in terraform("destroy", "b", "-auto-approve")
-        assert server.sagemaker.list_endpoints()["Endpoints"] == []
+        # The provider is content with Deleting.
+        wait_for(
+            lambda: server.sagemaker.list_endpoints()["Endpoints"] == [],
+            what="the endpoint to be gone",
+        )
 
 
 @pytest.mark.timeout(300)
