@@ -96,6 +96,18 @@ def blue_green(kind: str, wait_s: int = 0, last_wait_s: int = 0, **size: Any) ->
     }
 
 
+LONG = {
+    "canary": blue_green("CANARY", 600, 0, CanarySize={"Type": "CAPACITY_PERCENT", "Value": 30}),
+    "rolling": {
+        "RollingUpdatePolicy": {
+            "MaximumBatchSize": {"Type": "CAPACITY_PERCENT", "Value": 50},
+            "WaitIntervalInSeconds": 600,
+        }
+    },
+}
+"""Bakes that do not end within a test."""
+
+
 def variant_status(server: Server, name: str) -> str:
     """What the new fleet's variant is busy with; nothing when there is no update."""
     pending = describe(server, name).get("PendingDeploymentSummary")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from clary.clock import Clock
@@ -182,14 +181,6 @@ class Deployments:
                 self._changes.notify(ResourceKind.ENDPOINT, name) if changed else None
             ),
         )
-
-    async def names(self) -> frozenset[str]:
-        """Return the endpoints that have a deployment."""
-
-        def query(connection: Connection) -> frozenset[str]:
-            return frozenset(connection.scalars(sa.select(deployments.c.endpoint_key)))
-
-        return await self._database.read(query)
 
 
 def follow_event(
