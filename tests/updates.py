@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from load import Load
 from server import IMAGE, ROLE, Server, wait_for
 
@@ -116,8 +118,21 @@ def variant_status(server: Server, name: str) -> str:
 
 
 def kill_control(server: Server) -> None:
+    """``kill -9`` control, and wait for the next one's API: on a busy machine calls are not held
+    for so long."""
+
+    def answers() -> bool:
+        try:
+            server.sagemaker.list_endpoints()
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ServiceUnavailable":
+                return False
+            raise
+        return True
+
     pid = server.pids("clary-control")[0]
     os.kill(pid, signal.SIGKILL)
     wait_for(
         lambda: server.pids("clary-control") not in ([], [pid]), timeout_s=20, what="a new control"
     )
+    wait_for(answers, timeout_s=30, what="the new control's API")

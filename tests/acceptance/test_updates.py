@@ -50,12 +50,12 @@ def test_without_a_policy_everything_moves_at_once(server: Server) -> None:
 
 STRATEGIES = {
     "all-at-once": blue_green("ALL_AT_ONCE", last_wait_s=1),
-    "canary": blue_green("CANARY", 1, 1, CanarySize={"Type": "CAPACITY_PERCENT", "Value": 30}),
-    "linear": blue_green("LINEAR", 1, 0, LinearStepSize={"Type": "INSTANCE_COUNT", "Value": 1}),
+    "canary": blue_green("CANARY", 2, 1, CanarySize={"Type": "CAPACITY_PERCENT", "Value": 30}),
+    "linear": blue_green("LINEAR", 2, 0, LinearStepSize={"Type": "INSTANCE_COUNT", "Value": 1}),
     "rolling": {
         "RollingUpdatePolicy": {
             "MaximumBatchSize": {"Type": "CAPACITY_PERCENT", "Value": 50},
-            "WaitIntervalInSeconds": 1,
+            "WaitIntervalInSeconds": 2,
         }
     },
 }
