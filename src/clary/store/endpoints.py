@@ -320,8 +320,9 @@ class Endpoints:
             if (status, reason) == (row.status, row.failure_reason):
                 return False
             endpoint = load_endpoint(connection, self._namespace, row)
-            update_row(connection, row, status=status, failure_reason=reason, modified_at=now)
+            # First, so that who hears of the status finds the fleet that it speaks of.
             follow_event(connection, endpoint, row, event, now)
+            update_row(connection, row, status=status, failure_reason=reason, modified_at=now)
             return True
 
         return await self._database.write(

@@ -16,6 +16,7 @@ from clary.resources.endpoint import (
     EndpointStatus,
     Progress,
 )
+from clary.resources.endpoint_config import EndpointConfig
 from deployments import NEW, OLD, alarmed, an_update, canary, fleet_of, rolling, seen
 
 LIMITS = StartLimits(startup_timeout_s=480, download_timeout_s=3600)
@@ -443,3 +444,34 @@ def test_counts_of_both_fleets_are_told() -> None:
     result = plan(an_update(), [*fleet_of(2, OLD), *fleet_of(1, NEW)])
     assert [state.current_count for state in result.variants] == [2]
     assert [state.current_count for state in result.pending] == [1]
+
+
+@pytest.mark.parametrize(
+    ("phase", "step", "bucket"), [(BAKING, 1, "s3://old"), (ACTIVATING, 2, "s3://new")]
+)
+def test_calls_are_captured_as_the_old_fleet_says_until_it_has_no_traffic(
+    phase: DeploymentPhase, step: int, bucket: str
+) -> None:
+    endpoint = an_update(canary(), progress=at(phase, step))
+    assert endpoint.deployment is not None
+
+    def captured(config: EndpointConfig, url: str) -> EndpointConfig:
+        capture = {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": 100,
+            "DestinationS3Uri": url,
+            "CaptureOptions": [{"CaptureMode": "Input"}],
+        }
+        return replace(config, definition={"DataCaptureConfig": capture})
+
+    endpoint = replace(
+        endpoint,
+        config=captured(endpoint.config, "s3://old"),
+        deployment=replace(
+            endpoint.deployment, config=captured(endpoint.deployment.config, "s3://new")
+        ),
+    )
+    route = plan(endpoint, []).route
+    assert route is not None
+    assert route.capture is not None
+    assert bucket in repr(route.capture)
