@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib.util import find_spec
 
 import pytest
 
@@ -18,10 +17,6 @@ from updates import (
     kill_control,
     update,
     variant_status,
-)
-
-pytestmark = pytest.mark.skipif(
-    find_spec("clary.store.alarms") is None, reason="this version of Clary has no alarms"
 )
 
 

@@ -179,7 +179,7 @@ class GatewayMetrics:
 
 
 def _configs(route: EndpointRoute) -> set[str]:
-    return {getattr(variant, "config_name", "") for variant in route.variants}
+    return {variant.config_name for variant in route.variants}
 
 
 def _item(endpoint: str, variant: str, config: str, container: str, number: int) -> str:

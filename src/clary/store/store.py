@@ -1,8 +1,6 @@
 """The store as one value: what API and control are given to meet in."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from clary.clock import Clock
 from clary.resources.names import Namespace
@@ -20,14 +18,6 @@ from clary.store.models import Models
 from clary.store.tags import Tags
 
 
-class NoAlarms:
-    """Alarms of a server that has none."""
-
-    async def states(self, names: Sequence[str]) -> Mapping[str, Any]:
-        """Return the states of those of the named alarms that are there."""
-        return {}
-
-
 class Store:
     """All durable state of control, over one database."""
 
@@ -39,7 +29,6 @@ class Store:
         self.endpoint_configs = EndpointConfigs(database, self.changes, namespace)
         self.endpoints = Endpoints(database, self.changes, namespace, clock)
         self.deployments = Deployments(database, self.changes, namespace, clock)
-        self.alarms = NoAlarms()
         self.instances = Instances(database)
         self.events = Events(database, namespace)
         self.dashboards = Dashboards(database)

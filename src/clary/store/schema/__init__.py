@@ -25,7 +25,7 @@ from clary.store.schema.metrics import (
     metric_series,
 )
 
-VERSION = "0006"
+VERSION = "0007"
 """Revision of the last migration."""
 
 __all__ = [
