@@ -17,6 +17,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clary.api import logs, sts
+from clary.api.autoscaling import activities, policies, scheduled_actions, targets
 from clary.api.cloudwatch import (
     alarm_lists,
     alarm_tags,
@@ -41,20 +42,13 @@ from clary.signing import sigv4
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
     (
-        models,
-        endpoint_configs,
-        endpoints,
-        tags,
-        neighbours,
+        *(models, endpoint_configs, endpoints, tags, neighbours),
+        *(targets, policies, scheduled_actions, activities),
+        *(put_metric_data, metric_statistics, metric_data),
+        *(alarms, alarm_lists, alarm_tags),
         sts,
         logs,
-        put_metric_data,
-        metric_statistics,
-        metric_data,
         dashboards,
-        alarms,
-        alarm_lists,
-        alarm_tags,
     )
 )
 """All built operations, by service and name."""

@@ -15,6 +15,7 @@ from clary.api.cloudwatch.refusals import (
     MissingParameter,
 )
 from clary.aws.fault import Fault
+from clary.aws.pages import BadPageToken
 from clary.errors import (
     AccessDenied,
     AlreadyExists,
@@ -95,6 +96,18 @@ _TABLE: dict[tuple[str | None, str | None], dict[type[Error], Spelling]] = {
     **{
         ("cloudwatch", name): {NotFound: ("ResourceNotFoundException", 404)}
         for name in ("TagResource", "UntagResource", "ListTagsForResource")
+    },
+    ("application-autoscaling", None): {
+        NotFound: ("ObjectNotFoundException", 400),
+        InUse: ("ConcurrentUpdateException", 500),
+        BadPageToken: ("InvalidNextTokenException", 400),
+    },
+    **{
+        ("application-autoscaling", name): {
+            NotFound: ("ResourceNotFoundException", 400),
+            LimitExceeded: ("TooManyTagsException", 400),
+        }
+        for name in ("ListTagsForResource", "TagResource", "UntagResource")
     },
     ("sts", None): {
         InvalidRequest: ("ValidationError", 400),

@@ -17,6 +17,8 @@ from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
 from clary.signing.keys import AccessKey
 from clary.store import Store
+from clary.store.scalable_resources import ScalableResource
+from clary.store.scaling_alarms import PolicyAlarms
 
 Request = Mapping[str, Any]
 """Validated request, by AWS's member names; timestamps are aware ``datetime``."""
@@ -35,6 +37,9 @@ class Backend:
     quotas: Quotas
     clock: Clock
     metrics: MetricStore
+    scalable: Mapping[str, ScalableResource]
+    """What can be scaled, by ``ScalableDimension``."""
+    policy_alarms: PolicyAlarms
     find_key: Callable[[str], AccessKey | None]
     """Access key by id. None: unknown, as any key is in open mode."""
 

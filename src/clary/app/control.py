@@ -14,6 +14,7 @@ from clary.api.app import build_api
 from clary.api.operations import Backend
 from clary.app.keys import ServerKeys
 from clary.app.role import Context, run_role
+from clary.app.scaling import build_scaling
 from clary.app.serving import serve_unix
 from clary.app.storage import object_storage
 from clary.clock import SystemClock
@@ -171,6 +172,9 @@ async def run_control(context: Context) -> None:
         AlarmActions(store.alarms, alarm_targets, clock),
         clock,
     )
+    quotas = Quotas(total=settings.fleet.max_instances, by_type=settings.fleet.instance_type_quotas)
+    scaling = build_scaling(store, quotas, settings, clock)
+    alarm_targets["autoscaling"] = scaling.loop.take
 
     models = ModelLoads(fleet, publisher)
     publisher.on_model_message = models.take
@@ -187,12 +191,11 @@ async def run_control(context: Context) -> None:
             store=store,
             logs=logs,
             namespace=namespace,
-            quotas=Quotas(
-                total=settings.fleet.max_instances,
-                by_type=settings.fleet.instance_type_quotas,
-            ),
+            quotas=quotas,
             clock=clock,
             metrics=metrics,
+            scalable=scaling.resources,
+            policy_alarms=scaling.alarms,
             find_key=keys.find,
         ),
         log_root=settings.data_dir / "logs" / "endpoints",
@@ -210,6 +213,7 @@ async def run_control(context: Context) -> None:
             tasks.create_task(metrics.run()),
             *([tasks.create_task(usage.run())] if settings.metrics.enabled else []),
             tasks.create_task(alarms.run()),
+            tasks.create_task(scaling.loop.run()),
             tasks.create_task(keys.follow(publisher)),
             tasks.create_task(keep_logs(logs.sweep)),
             tasks.create_task(serve_unix(api, context.run_dir / "control.sock")),

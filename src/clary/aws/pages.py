@@ -16,6 +16,11 @@ from clary.errors import InvalidRequest
 
 T = TypeVar("T")
 
+
+class BadPageToken(InvalidRequest):
+    """A ``NextToken`` that was not given for this request. Some services have a name for it."""
+
+
 _NOT_OF_THE_QUERY = frozenset({"NextToken", "MaxResults"})
 
 
@@ -34,16 +39,16 @@ def decode_token(token: str, query: Mapping[str, Any]) -> Any:
     """Return the position in a token.
 
     Raises:
-        InvalidRequest: It is no token, or one of another query.
+        BadPageToken: It is no token, or one of another query.
     """
     try:
         padded = token.encode("ascii") + b"=" * (-len(token) % 4)
         content = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         digest, position = content
     except (ValueError, TypeError, binascii.Error, RecursionError) as error:
-        raise InvalidRequest("The NextToken is invalid.") from error
+        raise BadPageToken("The NextToken is invalid.") from error
     if digest != _digest(query):
-        raise InvalidRequest(
+        raise BadPageToken(
             "The NextToken is invalid: it was given for a request with other parameters."
         )
     return position

@@ -80,15 +80,15 @@ def _check(endpoint: Endpoint, variant: ProductionVariant, change: VariantChange
             f'DesiredInstanceCount of variant "{variant.name}" must be between {bounds[0]} and '
             f"{bounds[1]}, as its ManagedInstanceScaling says; it is {change.count}."
         )
-    if change.count < 1 and not _may_sleep(endpoint, variant):
+    if change.count < 1 and not may_sleep(endpoint, variant):
         raise InvalidRequest(
             f'DesiredInstanceCount must be 1 or more; "{variant.name}" has {change.count}. Only '
             "asynchronous endpoints and variants for inference components can have 0."
         )
 
 
-def _may_sleep(endpoint: Endpoint, variant: ProductionVariant) -> bool:
-    """Whether a variant may have no instance: something waits for it, or wakes it."""
+def may_sleep(endpoint: Endpoint, variant: ProductionVariant) -> bool:
+    """Return whether a variant may have no instance: something waits for it, or wakes it."""
     return variant.model_name is None or bool(
         endpoint.config.definition.get("AsyncInferenceConfig")
     )

@@ -20,6 +20,7 @@ from clary.settings.places import run_dir
 from clary.settings.values import (
     CaptureSettings,
     EventSettings,
+    AutoscalingSettings,
     FleetSettings,
     GatewaySettings,
     LogSettings,
@@ -38,6 +39,7 @@ __all__ = [
     "SHORT_NAMES",
     "CaptureSettings",
     "EventSettings",
+    "AutoscalingSettings",
     "FleetSettings",
     "GatewaySettings",
     "LogSettings",

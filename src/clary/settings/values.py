@@ -377,6 +377,35 @@ class EventSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AutoscalingSettings:
+    """Application Auto Scaling. Shorter periods than AWS's are for trying things out."""
+
+    period_s: int = 60
+    """Period of the alarms of target tracking policies, in seconds. What a metric adds up is added
+    up over this: with 10, ``InvocationsPerInstance`` is invocations in 10 s. 10, 30 or a multiple
+    of 60."""
+
+    high_resolution_period_s: int = 10
+    """The same for policies with a ``...HighResolution`` metric. 1, 5, 10, 30 or a multiple of
+    60."""
+
+    out_periods: int = 3
+    """Periods in a row that a metric has to be above its target before capacity is added."""
+
+    in_periods: int = 15
+    """Periods in a row that a metric has to be below 0.9 times its target before capacity is
+    removed."""
+
+    fulfilment_timeout_s: float = 3600.0
+    """Time for a change of capacity to be made before its activity is ``Unfulfilled``, in
+    seconds."""
+
+    schedule_grace_s: float = 300.0
+    """How late a scheduled action may still be carried out, in seconds, for instance after a
+    restart. One that is later is left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings."""
 
@@ -391,6 +420,7 @@ class Settings:
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
     events: EventSettings = field(default_factory=EventSettings)
     metrics: MetricSettings = field(default_factory=MetricSettings)
+    autoscaling: AutoscalingSettings = field(default_factory=AutoscalingSettings)
     runners: tuple[RunnerSettings, ...] = ()
 
     @property

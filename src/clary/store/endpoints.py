@@ -52,6 +52,9 @@ from clary.store.tags import delete_tags, insert_tags
 
 _KIND = ResourceKind.ENDPOINT
 
+_IN_ONE_QUERY = 500
+"""Most names in one ``IN``: databases bound the parameters of a statement."""
+
 AllEndpoints = list[Endpoint]
 Names = list[str]
 
@@ -64,6 +67,16 @@ class EndpointSummary:
     status: EndpointStatus
     created_at: datetime
     modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class VariantCapacity:
+    """How many instances a variant has and wants, and whether its endpoint takes changes."""
+
+    status: EndpointStatus
+    failure_reason: str | None
+    desired_count: int
+    current_count: int
 
 
 class Endpoints:
@@ -265,6 +278,35 @@ class Endpoints:
                 )
                 for row in rows
             ]
+
+        return await self._database.read(query)
+
+    async def capacities(self, names: Sequence[str]) -> Mapping[tuple[str, str], VariantCapacity]:
+        """Return counts by endpoint and variant, without reading any snapshot."""
+        columns = (
+            endpoints.c.name,
+            endpoint_variants.c.name.label("variant_name"),
+            endpoints.c.status,
+            endpoints.c.failure_reason,
+            endpoint_variants.c.desired_count,
+            endpoint_variants.c.current_count,
+        )
+        join = endpoints.join(
+            endpoint_variants, endpoint_variants.c.endpoint_key == endpoints.c.name_key
+        )
+
+        def query(connection: Connection) -> Mapping[tuple[str, str], VariantCapacity]:
+            found = {}
+            for start in range(0, len(names), _IN_ONE_QUERY):
+                part = [name_key(name) for name in names[start : start + _IN_ONE_QUERY]]
+                rows = connection.execute(
+                    sa.select(*columns).select_from(join).where(endpoints.c.name_key.in_(part))
+                )
+                for name, variant_name, status, reason, desired, current in rows:
+                    found[name, variant_name] = VariantCapacity(
+                        EndpointStatus(status), reason, desired, current
+                    )
+            return found
 
         return await self._database.read(query)
 

@@ -15,6 +15,11 @@ from clary.store.events import Events
 from clary.store.instances import Instances
 from clary.store.logs import LogRecords
 from clary.store.models import Models
+from clary.store.scalable_targets import ScalableTargets
+from clary.store.scaling_activities import ScalingActivities
+from clary.store.scaling_duty import ScalingDuty
+from clary.store.scaling_policies import ScalingPolicies
+from clary.store.scheduled_actions import ScheduledActions
 from clary.store.tags import Tags
 
 
@@ -35,6 +40,11 @@ class Store:
         self.tags = Tags(database, namespace)
         self.logs = LogRecords(database, clock)
         self.alarms = Alarms(database, self.changes, namespace, clock)
+        self.scalable_targets = ScalableTargets(database, self.changes, namespace, clock)
+        self.scaling_policies = ScalingPolicies(database, self.changes, namespace, clock)
+        self.scheduled_actions = ScheduledActions(database, self.changes, namespace, clock)
+        self.scaling_activities = ScalingActivities(database, self.changes, clock)
+        self.scaling_duty = ScalingDuty(database, self.changes, clock)
 
     @classmethod
     def open(cls, location: str | Path, namespace: Namespace, clock: Clock) -> "Store":

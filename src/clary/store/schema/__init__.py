@@ -24,8 +24,15 @@ from clary.store.schema.metrics import (
     metric_presence,
     metric_series,
 )
+from clary.store.schema.scaling import (
+    scalable_targets,
+    scaling_activities,
+    scaling_policies,
+    scheduled_actions,
+)
 
 VERSION = "0007"
+VERSION = "0005"
 """Revision of the last migration."""
 
 __all__ = [
@@ -52,5 +59,9 @@ __all__ = [
     "metric_presence",
     "metric_series",
     "models",
+    "scalable_targets",
+    "scaling_activities",
+    "scaling_policies",
+    "scheduled_actions",
     "tags",
 ]
