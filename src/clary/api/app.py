@@ -45,10 +45,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
         *(models, endpoint_configs, endpoints, tags, neighbours),
         *(targets, policies, scheduled_actions, activities),
         *(put_metric_data, metric_statistics, metric_data),
-        *(alarms, alarm_lists, alarm_tags),
-        sts,
-        logs,
-        dashboards,
+        *(dashboards, alarms, alarm_lists, alarm_tags),
+        *(logs, sts),
     )
 )
 """All built operations, by service and name."""
