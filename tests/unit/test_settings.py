@@ -1,10 +1,13 @@
 """Settings come from defaults, file, environment and flags, and say where a wrong one came from."""
 
+from dataclasses import fields
+
 import pytest
 
 from clary.errors import ConfigurationError
 from clary.settings import (
     RunnerSettings,
+    Settings,
     dump_settings,
     load_settings,
     parse_settings,

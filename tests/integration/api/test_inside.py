@@ -19,8 +19,10 @@ from clary.logs.files import LogFile, find_log_files
 from clary.logs.groups import LogGroups
 from clary.metrics.series import MetricStore
 from clary.resources.quotas import Quotas
+from clary.resources.tracking_alarms import AlarmPeriods
 from clary.settings import LogSettings, MetricSettings
 from clary.store import Store
+from clary.store.scaling_alarms import PolicyAlarms
 
 Ask = Callable[..., tuple[int, bytes]]
 
@@ -40,6 +42,8 @@ def ask(tmp_path: Path) -> Iterator[Ask]:
         quotas=Quotas(total=9),
         clock=SystemClock(),
         metrics=MetricStore(store.database, SystemClock(), MetricSettings()),
+        scalable={},
+        policy_alarms=PolicyAlarms(store.alarms, NAMESPACE, AlarmPeriods()),
         find_key=lambda _id: None,
     )
     api = build_api(
