@@ -37,6 +37,7 @@ GROUPS = (
     "batching",
     "multi_model",
     "alarms",
+    "scaling",
 )
 ON_REQUEST = ("embeddings",)
 """Groups that run only when they are named: this one installs PyTorch first."""

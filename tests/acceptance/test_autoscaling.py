@@ -5,6 +5,7 @@ The periods of target tracking are shortened by settings.
 
 import os
 import signal
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -249,3 +250,58 @@ def test_an_alarm_whose_policy_is_gone_says_so_in_its_history(server):
         return any("is no scaling policy" in item["HistoryData"] for item in items)
 
     wait_for(said, timeout_s=10, what="the history to say so")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_real_load_adds_instances_and_its_end_removes_them(tmp_path):
+    """Calls per instance in 10 s, held near 100: 300 need three instances, 20 need one."""
+    settings = {
+        **SHORT,
+        "CLARY_AUTOSCALING_PERIOD_S": "10",
+        "CLARY_AUTOSCALING_OUT_PERIODS": "1",
+        "CLARY_AUTOSCALING_IN_PERIODS": "2",
+    }
+    with Server(tmp_path, **settings) as own:
+        scaling, resource = register(own, "loaded")
+        scaling.put_scaling_policy(
+            **resource,
+            PolicyName="follow",
+            PolicyType="TargetTrackingScaling",
+            TargetTrackingScalingPolicyConfiguration={
+                "TargetValue": 100.0,
+                "PredefinedMetricSpecification": {
+                    "PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"
+                },
+                "ScaleOutCooldown": 0,
+                "ScaleInCooldown": 0,
+            },
+        )
+        per_s = 28.0
+        stopping, failures, calls = threading.Event(), [], []
+
+        def send():
+            while not stopping.wait(1 / per_s):
+                try:
+                    own.invoke("loaded", b"[1]")
+                    calls.append(1)
+                except Exception as error:
+                    failures.append(error)
+
+        client = threading.Thread(target=send)
+        client.start()
+        try:
+            wait_for(lambda: desired_count(own, resource) >= 3, timeout_s=90, what="more instances")
+            per_s = 2.0
+            wait_for(lambda: desired_count(own, resource) == 1, timeout_s=90, what="one instance")
+        finally:
+            stopping.set()
+            client.join()
+        for activity in reversed(wait_for_activities(scaling, resource, 2)):
+            took_s = (activity["EndTime"] - activity["StartTime"]).total_seconds()
+            print(
+                f"{activity['StartTime']:%H:%M:%S} {took_s:4.1f} s {activity['StatusCode']}: "
+                f"{activity['Description']} {activity['Cause']}"
+            )
+        assert failures == []
+        assert len(calls) > 200

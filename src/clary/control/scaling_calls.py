@@ -90,7 +90,7 @@ class PolicyCalls:
         states = await self._alarm_states(
             [name for target in waiting for p in view.policies[target.id] for name in p.alarms]
         )
-        reasons = []
+        intents, reasons = [], []
         for target in waiting:
             capacity = capacities.get(target.id)
             if capacity is None:
@@ -103,11 +103,12 @@ class PolicyCalls:
             if decision is None:
                 continue
             if decision.reason is None:
-                await self._activities.begin(_intent(target, decision, capacity.desired, now))
+                intents.append(_intent(target, decision, capacity.desired, now))
             elif target.last_reason != decision.reason:
                 reasons.append(
                     (_explained(target, decision, capacity.desired, now), decision.reason.value)
                 )
+        await self._activities.begin(intents)
         await self._activities.add_not_scaled(reasons)
         self._forget_steps(view, known)
 

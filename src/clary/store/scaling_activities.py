@@ -79,14 +79,18 @@ class ScalingActivities:
             lambda connection: [to_activity(row) for row in connection.execute(query)]
         )
 
-    async def begin(self, activity: ScalingActivity) -> None:
-        """Write the intent to move a number. What was under way for the target is overridden."""
+    async def begin(self, activities: Sequence[ScalingActivity]) -> None:
+        """Write intents to move numbers. What was under way for their targets is overridden."""
 
         def apply(connection: Connection) -> None:
-            begin_activity(connection, activity)
-            _set_reason(connection, activity.target_id, None)
+            for activity in activities:
+                begin_activity(connection, activity)
+                _set_reason(connection, activity.target_id, None)
 
-        await self._database.write(apply, after_commit=lambda _: self._notify([activity.target]))
+        if activities:
+            await self._database.write(
+                apply, after_commit=lambda _: self._notify([a.target for a in activities])
+            )
 
     async def advance(
         self, before: ScalingActivity, after: ScalingActivity, cooling: Cooling | None = None
@@ -146,7 +150,7 @@ def begin_activity(connection: Connection, activity: ScalingActivity) -> None:
     """Write an activity in a transaction, and override those of its target that have no end."""
     table = scaling_activities
     rows = connection.execute(
-        sa.select(table).where(_OPEN, table.c.target_id == activity.target_id)
+        sa.select(table).where(table.c.target_id == activity.target_id, table.c.ended_at.is_(None))
     ).all()
     for row in rows:
         values = activity_values(overridden(to_activity(row), activity.started_at))

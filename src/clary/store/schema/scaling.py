@@ -63,7 +63,7 @@ scaling_activities = sa.Table(
     "scaling_activities",
     metadata,
     sa.Column("id", sa.String(36), primary_key=True),
-    sa.Column("target_id", sa.String(36), nullable=False),
+    sa.Column("target_id", sa.String(36), nullable=False, index=True),
     sa.Column("resource_id", sa.String(256), nullable=False),
     sa.Column("dimension", sa.String(64), nullable=False),
     sa.Column("status", sa.String(16), nullable=False, index=True),

@@ -84,7 +84,12 @@ def upgrade() -> None:
         sa.Column("by_policy", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_scaling_activities"),
     )
-    for columns_of_index in (["status"], ["started_at"], ["resource_id", "started_at"]):
+    for columns_of_index in (
+        ["target_id"],
+        ["status"],
+        ["started_at"],
+        ["resource_id", "started_at"],
+    ):
         op.create_index(
             f"ix_scaling_activities_{'_'.join(columns_of_index)}",
             "scaling_activities",
