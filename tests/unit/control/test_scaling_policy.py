@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from clary.control.scaling_policy import (
@@ -267,6 +267,7 @@ VALUES = st.floats(0, 1e6, allow_nan=False)
 CAPACITIES = st.integers(0, 200)
 
 
+@settings(deadline=None)
 @given(CAPACITIES, VALUES, st.floats(1.0, 1e6))
 def test_tracking_takes_the_least_that_keeps_the_target(capacity, value, target):
     wanted = track(capacity, value, target)
@@ -276,6 +277,7 @@ def test_tracking_takes_the_least_that_keeps_the_target(capacity, value, target)
     assert wanted == 0 or (wanted - 1) * target <= load * (1 + 1e-6)
 
 
+@settings(deadline=None)
 @given(CAPACITIES, st.lists(VALUES, min_size=2, max_size=2).map(sorted), st.floats(0.01, 1e6))
 def test_tracking_is_monotone(capacity, values, target):
     smaller, larger = (track(capacity, value, target) for value in values)
@@ -316,6 +318,7 @@ TIMES = st.one_of(st.none(), st.integers(-1000, 1000).map(ago))
 COOLINGS = st.builds(Cooling, out_at=TIMES, out_added=st.integers(0, 50), in_at=TIMES)
 
 
+@settings(deadline=None)
 @given(CAPACITIES, st.tuples(CAPACITIES, CAPACITIES).map(sorted), views(), COOLINGS)
 def test_a_decision_never_leaves_the_bounds(capacity, bounds, policies, cooling):
     target = a_target(*bounds, cooling=cooling)
@@ -330,6 +333,7 @@ def test_a_decision_never_leaves_the_bounds(capacity, bounds, policies, cooling)
     assert free.capacity >= decision.capacity, "a cooldown never adds"
 
 
+@settings(deadline=None)
 @given(CAPACITIES, st.tuples(CAPACITIES, CAPACITIES).map(sorted), views())
 def test_another_policy_that_wants_out_never_makes_it_less(capacity, bounds, policies):
     target = a_target(*bounds)
@@ -342,6 +346,7 @@ def test_another_policy_that_wants_out_never_makes_it_less(capacity, bounds, pol
         assert after >= before
 
 
+@settings(deadline=None)
 @given(CAPACITIES.filter(lambda n: n > 0), VALUES)
 def test_what_was_scaled_in_does_not_scale_out_at_the_same_load(capacity, value):
     decision = decide(a_target(1, 500), capacity, [low(min(value, 89.0))], NOW)

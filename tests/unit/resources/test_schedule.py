@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clary.errors import InvalidRequest
@@ -258,6 +258,7 @@ MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1)).map(  # noqa:
 )
 
 
+@settings(deadline=None)
 @given(CRONS, ZONES, MOMENTS)
 def test_the_next_time_is_later_and_nothing_lies_between(text, zone, moment):
     schedule = parse_schedule(text, zone)
@@ -273,6 +274,7 @@ def test_the_next_time_is_later_and_nothing_lies_between(text, zone, moment):
     assert schedule.next_after(between, moment) == found
 
 
+@settings(deadline=None)
 @given(CRONS, ZONES, MOMENTS)
 def test_the_time_that_is_found_has_the_fields_that_were_asked_for(text, zone, moment):
     found = parse_schedule(text, zone).next_after(moment, moment)
@@ -300,6 +302,7 @@ def _holds(item, value, low, high):
     return first <= value <= last and (value - first) % int(step or 1) == 0
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789*?/,-LW#MONFRI ", max_size=40), ZONES)
 def test_no_text_breaks_the_parser(fields, zone):
     try:
