@@ -18,9 +18,9 @@ from clary.settings.loading import (
 )
 from clary.settings.places import run_dir
 from clary.settings.values import (
+    AutoscalingSettings,
     CaptureSettings,
     EventSettings,
-    AutoscalingSettings,
     FleetSettings,
     GatewaySettings,
     LogSettings,
@@ -37,9 +37,9 @@ from clary.settings.values import (
 __all__ = [
     "LOOPBACK_HOSTS",
     "SHORT_NAMES",
+    "AutoscalingSettings",
     "CaptureSettings",
     "EventSettings",
-    "AutoscalingSettings",
     "FleetSettings",
     "GatewaySettings",
     "LogSettings",

@@ -47,7 +47,7 @@ from clary.store.endpoint_rows import (
 )
 from clary.store.listing import Listing, Page, fetch_page
 from clary.store.logs import ensure_group
-from clary.store.schema import deployments, endpoints
+from clary.store.schema import deployments, endpoint_variants, endpoints
 from clary.store.tags import delete_tags, insert_tags
 
 _KIND = ResourceKind.ENDPOINT

@@ -31,8 +31,7 @@ from clary.store.schema.scaling import (
     scheduled_actions,
 )
 
-VERSION = "0007"
-VERSION = "0005"
+VERSION = "0008"
 """Revision of the last migration."""
 
 __all__ = [
