@@ -89,9 +89,9 @@ def test_a_service_that_is_not_here_is_named(
 
 @pytest.mark.parametrize(
     ("service", "operation"),
-    [("cloudwatch", "describe_alarms"), ("logs", "describe_log_groups")],
+    [("cloudwatch", "describe_insight_rules"), ("logs", "describe_destinations")],
 )
-def test_a_service_that_is_to_come_names_the_operation(
+def test_an_operation_that_is_not_built_is_named(
     make_client: Callable[[str], Any], service: str, operation: str
 ) -> None:
     with pytest.raises(ClientError, match=f"of {service} is not built") as refused:
