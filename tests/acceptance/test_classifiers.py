@@ -70,20 +70,26 @@ def test_two_diagnoses_share_the_calls_by_weight(server: Server) -> None:
             PrimaryContainer={"Image": IMAGE, "ModelDataUrl": server.upload(files, name)},
             ExecutionRoleArn=ROLE,
         )
-    server.sagemaker.create_endpoint_config(
-        EndpointConfigName="ab-test-config",
-        ProductionVariants=[
-            {
-                "VariantName": name,
-                "ModelName": f"diagnosis-{name}",
-                "InitialVariantWeight": weight,
-                "InstanceType": "ml.m5.xlarge",
-                "InitialInstanceCount": 1,
-            }
-            for name, weight in (("ModelV1", 90), ("ModelV2", 10))
-        ],
-    )
-    server.sagemaker.create_endpoint(EndpointName="diagnosis", EndpointConfigName="ab-test-config")
+    for config, weights in (
+        ("first-config", {"ModelV1": 1}),
+        ("ab-test-config", {"ModelV1": 90, "ModelV2": 10}),
+    ):
+        server.sagemaker.create_endpoint_config(
+            EndpointConfigName=config,
+            ProductionVariants=[
+                {
+                    "VariantName": name,
+                    "ModelName": f"diagnosis-{name}",
+                    "InitialVariantWeight": weight,
+                    "InstanceType": "ml.m5.xlarge",
+                    "InitialInstanceCount": 1,
+                }
+                for name, weight in weights.items()
+            ],
+        )
+    server.sagemaker.create_endpoint(EndpointName="diagnosis", EndpointConfigName="first-config")
+    server.wait_for_status("diagnosis", "InService")
+    server.sagemaker.update_endpoint(EndpointName="diagnosis", EndpointConfigName="ab-test-config")
     server.wait_for_status("diagnosis", "InService")
 
     expected = {name: model.predict(features).tolist() for name, model in models.items()}
