@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clary.api import logs, sts
+from clary.api import logs, runtime, sts
 from clary.api.autoscaling import activities, policies, scheduled_actions, targets
 from clary.api.cloudwatch import (
     alarm_lists,
@@ -46,7 +46,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
         *(targets, policies, scheduled_actions, activities),
         *(put_metric_data, metric_statistics, metric_data),
         *(dashboards, alarms, alarm_lists, alarm_tags),
-        *(logs, sts),
+        *(logs, runtime, sts),
     )
 )
 """All built operations, by service and name."""

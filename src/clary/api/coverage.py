@@ -7,7 +7,9 @@ from clary.api.app import OPERATIONS
 from clary.aws.service_models import ServiceModels
 
 # Built, but not here: the gateway answers invocations itself.
-_BUILT_ELSEWHERE: Mapping[str, tuple[str, ...]] = {"sagemaker-runtime": ("InvokeEndpoint",)}
+_BUILT_ELSEWHERE: Mapping[str, tuple[str, ...]] = {
+    "sagemaker-runtime": ("InvokeEndpoint", "InvokeEndpointWithResponseStream")
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,10 @@ _TABLE: dict[tuple[str | None, str | None], dict[type[Error], Spelling]] = {
     },
     ("sagemaker", "DeleteEndpoint"): {InUse: ("ValidationException", 400)},
     ("sagemaker", "UpdateEndpointWeightsAndCapacities"): {InUse: ("ValidationException", 400)},
+    ("sagemaker-runtime", None): {
+        InvalidRequest: ("ValidationError", 400),
+        NotFound: ("ValidationError", 400),
+    },
     ("logs", None): {
         InvalidRequest: ("InvalidParameterException", 400),
         AlreadyExists: ("ResourceAlreadyExistsException", 400),
@@ -116,7 +120,10 @@ _TABLE: dict[tuple[str | None, str | None], dict[type[Error], Spelling]] = {
 }
 
 
-VALIDATION_CODES: Mapping[str, str] = {"logs": "InvalidParameterException"}
+VALIDATION_CODES: Mapping[str, str] = {
+    "logs": "InvalidParameterException",
+    "sagemaker-runtime": "ValidationError",
+}
 """How services call a request that breaks its model, where not ValidationException."""
 
 

@@ -15,6 +15,41 @@ MODEL_PATCHES: Mapping[str, Mapping[str, Any]] = {
             "Url": {"pattern": LOCAL_OR_REMOTE},
             "S3ModelUri": {"pattern": LOCAL_OR_REMOTE},
         }
-    }
+    },
+    "sagemaker-runtime": {
+        "shapes": {
+            # What older models lack: inline payloads, and names for the output object.
+            "AsyncBodyBlob": {"type": "blob", "sensitive": True},
+            "InvokeEndpointAsyncInput": {
+                "required": ["EndpointName"],
+                "members": {
+                    "Body": {"shape": "AsyncBodyBlob"},
+                    "S3OutputPathExtension": {
+                        "shape": "S3OutputPathExtensionHeader",
+                        "location": "header",
+                        "locationName": "X-Amzn-SageMaker-S3OutputPathExtension",
+                    },
+                    "Filename": {
+                        "shape": "FilenameHeader",
+                        "location": "header",
+                        "locationName": "X-Amzn-SageMaker-Filename",
+                    },
+                },
+                "payload": "Body",
+            },
+            "S3OutputPathExtensionHeader": {
+                "type": "string",
+                "min": 1,
+                "max": 512,
+                "pattern": "^(?!s3:|https:)[a-zA-Z0-9!_.*'()/-]+$",
+            },
+            "FilenameHeader": {
+                "type": "string",
+                "min": 1,
+                "max": 32,
+                "pattern": r"^(?!.*\..*\.)[a-zA-Z0-9][a-zA-Z0-9-_\.]*$",
+            },
+        }
+    },
 }
 """By service name, merged into its model."""

@@ -25,6 +25,7 @@ from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, 
 from clary.control.events import EventDelivery
 from clary.control.gateway_metrics import GatewayMetrics
 from clary.control.instance_metrics import InstanceMetrics
+from clary.control.jobs_bell import JobsBell
 from clary.control.log_keeping import keep_logs
 from clary.control.loop import ControlLoops
 from clary.control.model_metrics import ModelMetrics
@@ -39,7 +40,7 @@ from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
 from clary.settings import Settings
 from clary.signing.keys import AccessKey
-from clary.store import Store
+from clary.store import Store, async_queue, outbox
 
 KEYS_POLL_S = 1.0
 
@@ -203,6 +204,12 @@ async def run_control(context: Context) -> None:
         read_counters=publisher.counters,
         observe_models=models.describe,
     )
+    bell = JobsBell(
+        context.run_dir / "jobs.sock",
+        store.changes,
+        frozenset({async_queue.KIND, outbox.KIND}),
+        store.async_queue.has_work,
+    )
     await loops.adopt()
     await models.adopt()
     await publisher.start()
@@ -216,6 +223,7 @@ async def run_control(context: Context) -> None:
             tasks.create_task(scaling.loop.run()),
             tasks.create_task(keys.follow(publisher)),
             tasks.create_task(keep_logs(logs.sweep)),
+            tasks.create_task(bell.run()),
             tasks.create_task(serve_unix(api, context.run_dir / "control.sock")),
         ]
         await context.stopping.wait()

@@ -231,8 +231,6 @@ def _needed(status: EndpointStatus, variant: VariantState) -> int:
 def unsupported(config: EndpointConfig, models: Mapping[str, Model]) -> str | None:
     """Return why this server cannot run an endpoint of this kind yet, or None."""
     kind = None
-    if config.definition.get("AsyncInferenceConfig"):
-        kind = "asynchronous inference (AsyncInferenceConfig)"
     for variant in config.all_variants:
         model = models.get(variant.model_name) if variant.model_name else None
         if variant.is_serverless:

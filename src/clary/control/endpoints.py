@@ -26,6 +26,7 @@ from clary.control.instances import (
     StopInstance,
 )
 from clary.fleet.instance import InstanceOrder, ObservedInstance
+from clary.resources.async_inference import MAX_TIMEOUT_S
 from clary.resources.endpoint import Deployment, Endpoint
 from clary.resources.instance import InstanceRecord
 from clary.resources.routing_table import EndpointRoute
@@ -214,6 +215,9 @@ class EndpointReconciler:
                 model=source.models[variant.model_name],
                 startup_timeout_s=variant.startup_timeout_s,
                 download_timeout_s=variant.download_timeout_s,
+                invocation_timeout_s=(
+                    None if source.config.asynchronous is None else float(MAX_TIMEOUT_S)
+                ),
             )
         )
 

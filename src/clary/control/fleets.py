@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from clary.control.instances import KnownInstance
 from clary.resources.endpoint_config import EndpointConfig, ProductionVariant
 from clary.resources.model import Model
-from clary.resources.routing_table import EndpointRoute, InstanceRoute, VariantRoute
+from clary.resources.routing_table import AsyncRoute, EndpointRoute, InstanceRoute, VariantRoute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +61,17 @@ def route_over(
     ]
     old, new = fleets[0], fleets[-1]
     is_over = all(new.share(variant.name) >= 1 for variant in new.config.variants)
+    # One for both fleets: the old one's, until it has no traffic any more.
+    leading = (new if is_over else old).config
+    asynchronous = leading.asynchronous
     return EndpointRoute(
         name=name,
         variants=tuple(variants),
         shadow=_shadow(fleets, instances),
-        # One for both fleets: the old one's, until it has no traffic any more.
-        capture=(new if is_over else old).config.capture,
+        capture=leading.capture,
+        asynchronous=(
+            None if asynchronous is None else AsyncRoute(max_concurrent=asynchronous.max_concurrent)
+        ),
     )
 
 

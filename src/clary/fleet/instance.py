@@ -32,6 +32,9 @@ class InstanceOrder:
     download_timeout_s: float | None = None
     """Time to fetch and unpack the model. None: the setting of the server."""
 
+    invocation_timeout_s: float | None = None
+    """Longest time in one call before the worker is taken to hang. None: the server's setting."""
+
     @property
     def label(self) -> str:
         """What lists of processes and log files call it."""

@@ -344,7 +344,9 @@ class Preparation:
             "stop_timeout_s": fleet.stop_timeout_s,
             "load_attempts": fleet.load_attempts,
             "load_attempts_within_s": fleet.load_attempts_within_s,
-            "invocation_timeout_s": self._settings.router.invocation_timeout_s,
+            "invocation_timeout_s": (
+                order.invocation_timeout_s or self._settings.router.invocation_timeout_s
+            ),
             "hung_grace_s": fleet.hung_grace_s,
             "containers": list(containers),
             # For the fleet itself, when it adopts the instance in another life of control.

@@ -25,6 +25,7 @@ from clary.gateway.forwarding import (
 )
 from clary.gateway.guard import Guard
 from clary.gateway.http import BodySink, HttpConnection, Request, sweep
+from clary.gateway.operations import ASYNC_PATH_END
 from clary.gateway.runtime import RuntimeApi
 from clary.gateway.streaming import StreamInvocation
 from clary.router.router import Router
@@ -32,6 +33,8 @@ from clary.settings import Settings
 from clary.signing import sigv4
 
 SWEEP_S = 1.0
+RUNTIME = Target("control", "sagemaker")
+"""Where durable operations of the runtime go."""
 
 
 class FrontDoor:
@@ -113,7 +116,10 @@ class FrontDoor:
     def handle(self, connection: HttpConnection, request: Request) -> None:
         target = request.target
         if target.startswith(b"/endpoints/") and not is_for_bucket(request):
-            self._runtime.handle(connection, request)
+            if target.endswith(ASYNC_PATH_END):
+                self._forward(connection, request, RUNTIME)
+            else:
+                self._runtime.handle(connection, request)
         elif target.partition(b"?")[0] == b"/_clary/health":
             self._answer_health(connection)
         else:
@@ -121,6 +127,8 @@ class FrontDoor:
 
     def open_body(self, connection: HttpConnection, request: Request) -> BodySink | int:
         if request.target.startswith(b"/endpoints/") and not is_for_bucket(request):
+            if request.target.endswith(ASYNC_PATH_END):
+                return self._settings.gateway.max_control_body_bytes
             return self._runtime.open_body(connection, request)
         service = find_service(request)
         if service.process != "objects" or "objects" not in self._services:
@@ -144,8 +152,10 @@ class FrontDoor:
 
     # The rest -----------------------------------------------------------------------------
 
-    def _forward(self, connection: HttpConnection, request: Request) -> None:
-        service = find_service(request)
+    def _forward(
+        self, connection: HttpConnection, request: Request, service: Target | None = None
+    ) -> None:
+        service = service or find_service(request)
         is_s3 = service.process == "objects"
         try:
             digest = None if is_s3 else hashlib.sha256(request.body).hexdigest().encode()

@@ -130,7 +130,8 @@ STREAM = Operation(
 OPERATIONS = {b"invocations": INVOKE, b"invocations-response-stream": STREAM}
 """Operations by the last word of their path."""
 
-NOT_BUILT = {b"async-invocations": "InvokeEndpointAsync"}
+ASYNC_PATH_END = b"/async-invocations"
+"""InvokeEndpointAsync is durable, and so belongs to control."""
 
 
 def member_name(header: bytes) -> str:

@@ -20,7 +20,6 @@ from clary.gateway.invocations import GatewayInvocation, InvocationBody
 from clary.gateway.operations import (
     INVOKE,
     MAX_REMEMBERED,
-    NOT_BUILT,
     OPERATIONS,
     SESSION_ID,
     TARGET_MODEL,
@@ -199,8 +198,6 @@ class RuntimeApi:
             constraint = f"satisfy regular expression pattern: {NAME_PATTERN_TEXT}"
             others = operation.faults(request.headers) if operation is not None else []
             raise invalid([fault(endpoint, "endpointName", constraint), *others])
-        if action in NOT_BUILT:
-            raise InvalidRequest(f"The operation {NOT_BUILT[action]} is not implemented yet.")
         if operation is None or request.method != b"POST":
             method, path = request.method.decode(), request.path.decode("latin-1")
             raise InvalidRequest(f"There is no operation {method} {path}.")

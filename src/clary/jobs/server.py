@@ -4,10 +4,12 @@
 ``GET /_clary/health``     how it is, as JSON
 ``POST /captures``         takes a batch of captured calls (``router/capture_records.py``); answers
                            ``{"refused": [positions of those that found no room]}``
+``POST /wake``             there is something in the store to do; answers 204
 =========================  ======================================================================
 """
 
 import os
+from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,12 +20,15 @@ from clary import __version__
 from clary.jobs.capture import CaptureWriter
 
 
-def build_jobs_app(*, life: str, captures: CaptureWriter) -> Starlette:
+def build_jobs_app(
+    *, life: str, captures: CaptureWriter, wake: Callable[[], None] = lambda: None
+) -> Starlette:
     """Return the application.
 
     Args:
         life: Name of this run of the server.
         captures: Takes captured calls.
+        wake: Called when there is something in the store to do.
     """
 
     async def show_health(request: Request) -> Response:
@@ -43,9 +48,14 @@ def build_jobs_app(*, life: str, captures: CaptureWriter) -> Starlette:
         except ValueError as error:
             return JSONResponse({"message": str(error)}, status_code=400)
 
+    async def be_woken(request: Request) -> Response:
+        wake()
+        return Response(status_code=204)
+
     return Starlette(
         routes=[
             Route("/_clary/health", show_health),
             Route("/captures", take_captures, methods=["POST"]),
+            Route("/wake", be_woken, methods=["POST"]),
         ]
     )

@@ -13,13 +13,13 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlencode
 from xml.etree import ElementTree
 
-from clary.errors import AccessDenied, NotFound, PermanentError, TransientError
+from clary.errors import AccessDenied, AlreadyExists, NotFound, PermanentError, TransientError
 
 Progress = Callable[[int, int], None]
 """Told (bytes so far, bytes in all) now and then, in a thread."""
@@ -46,6 +46,12 @@ class ObjectInfo:
     size: int
     etag: str
     """Without quotes."""
+
+    content_type: str = field(default="", compare=False)
+    """Only ``head`` tells it."""
+
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """What its writer said of it; only ``head`` tells it."""
 
 
 class ObjectStorage(Protocol):
@@ -77,8 +83,31 @@ class ObjectStorage(Protocol):
         """
         ...
 
-    async def upload(self, bucket: str, key: str, content: Path | bytes) -> ObjectInfo:
-        """Create or replace an object, from a file or from bytes."""
+    async def fetch(
+        self, bucket: str, key: str, path: Path, *, small_bytes: int, max_bytes: int
+    ) -> bytes | None:
+        """Return the content of an object that is small; write a longer one to a file.
+
+        Raises:
+            PermanentError: It is longer than ``max_bytes``.
+        """
+        ...
+
+    async def upload(
+        self,
+        bucket: str,
+        key: str,
+        content: Path | bytes,
+        *,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+        is_new: bool = False,
+    ) -> ObjectInfo:
+        """Create or replace an object, from a file or from bytes.
+
+        Raises:
+            AlreadyExists: ``is_new`` was given, and there is such an object.
+        """
         ...
 
 
@@ -114,19 +143,51 @@ class EmbeddedStorage:
             lambda stop: self._download(bucket, key, path, on_progress, stop)
         )
 
-    async def upload(self, bucket: str, key: str, content: Path | bytes) -> ObjectInfo:
-        return await asyncio.to_thread(self._upload, bucket, key, content)
+    async def fetch(
+        self, bucket: str, key: str, path: Path, *, small_bytes: int, max_bytes: int
+    ) -> bytes | None:
+        def work() -> bytes | None:
+            with self._ask("GET", bucket, key) as response:
+                info = _info(key, response)
+                return _fetched(info, bucket, response, path, small_bytes, max_bytes)
+
+        return await asyncio.to_thread(work)
+
+    async def upload(
+        self,
+        bucket: str,
+        key: str,
+        content: Path | bytes,
+        *,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+        is_new: bool = False,
+    ) -> ObjectInfo:
+        headers = {f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()}
+        if content_type:
+            headers["Content-Type"] = content_type
+        if is_new:
+            headers["If-None-Match"] = "*"
+        return await asyncio.to_thread(self._upload, bucket, key, content, headers)
 
     # In a thread --------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _ask(
-        self, method: str, bucket: str, key: str = "", query: str = "", body: Any = None
+        self,
+        method: str,
+        bucket: str,
+        key: str = "",
+        query: str = "",
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         target = f"/{quote(bucket)}/{quote(key)}{'?' + query if query else ''}"
         connection = _UnixConnection(self._socket_path)
         try:
-            connection.request(method, target, body=body, headers={"Host": "localhost"})
+            connection.request(
+                method, target, body=body, headers={"Host": "localhost", **(headers or {})}
+            )
             response = connection.getresponse()
             if response.status >= 300:
                 raise _error_of(response, bucket, key)
@@ -189,13 +250,17 @@ class EmbeddedStorage:
                 raise TransientError(f"The connection broke after {done} of {info.size} bytes.")
             return info
 
-    def _upload(self, bucket: str, key: str, content: Path | bytes) -> ObjectInfo:
+    def _upload(
+        self, bucket: str, key: str, content: Path | bytes, headers: Mapping[str, str]
+    ) -> ObjectInfo:
         with contextlib.ExitStack() as stack:
             body: Any = content
             size = len(content) if isinstance(content, bytes) else content.stat().st_size
             if isinstance(content, Path):
                 body = stack.enter_context(content.open("rb"))
-            response = stack.enter_context(self._ask("PUT", bucket, key, body=body))
+            response = stack.enter_context(
+                self._ask("PUT", bucket, key, body=body, headers=headers)
+            )
             return ObjectInfo(key, size, response.headers.get("ETag", "").strip('"'))
 
 
@@ -219,7 +284,13 @@ class ExternalStorage:
         def work() -> ObjectInfo:
             with _translating(bucket, key):
                 found = self._client().head_object(Bucket=bucket, Key=key)
-                return ObjectInfo(key, found["ContentLength"], found["ETag"].strip('"'))
+                return ObjectInfo(
+                    key,
+                    found["ContentLength"],
+                    found["ETag"].strip('"'),
+                    found.get("ContentType", ""),
+                    found.get("Metadata", {}),
+                )
 
         return await asyncio.to_thread(work)
 
@@ -264,13 +335,46 @@ class ExternalStorage:
 
         return await _run_stoppable(work)
 
-    async def upload(self, bucket: str, key: str, content: Path | bytes) -> ObjectInfo:
+    async def fetch(
+        self, bucket: str, key: str, path: Path, *, small_bytes: int, max_bytes: int
+    ) -> bytes | None:
+        def work() -> bytes | None:
+            with _translating(bucket, key):
+                found = self._client().get_object(Bucket=bucket, Key=key)
+                info = ObjectInfo(key, found["ContentLength"], found["ETag"].strip('"'))
+                with contextlib.closing(found["Body"]) as body:
+                    return _fetched(info, bucket, body, path, small_bytes, max_bytes)
+
+        return await asyncio.to_thread(work)
+
+    async def upload(
+        self,
+        bucket: str,
+        key: str,
+        content: Path | bytes,
+        *,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+        is_new: bool = False,
+    ) -> ObjectInfo:
+        extra: dict[str, Any] = {"Metadata": dict(metadata)} if metadata else {}
+        if content_type:
+            extra["ContentType"] = content_type
+        if is_new:
+            extra["IfNoneMatch"] = "*"
+
         def work() -> ObjectInfo:
             with _translating(bucket, key):
-                if isinstance(content, bytes):
-                    put = self._client().put_object(Bucket=bucket, Key=key, Body=content)
-                    return ObjectInfo(key, len(content), put["ETag"].strip('"'))
-                self._client().upload_file(str(content), bucket, key)
+                if isinstance(content, bytes) or is_new:
+                    # One request, for only that has a condition; its body is read as it is sent.
+                    with contextlib.ExitStack() as stack:
+                        body: Any = content
+                        if isinstance(content, Path):
+                            body = stack.enter_context(content.open("rb"))
+                        put = self._client().put_object(Bucket=bucket, Key=key, Body=body, **extra)
+                    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+                    return ObjectInfo(key, size, put["ETag"].strip('"'))
+                self._client().upload_file(str(content), bucket, key, ExtraArgs=extra)
                 found = self._client().head_object(Bucket=bucket, Key=key)
                 return ObjectInfo(key, found["ContentLength"], found["ETag"].strip('"'))
 
@@ -355,8 +459,41 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def _info(key: str, response: http.client.HTTPResponse) -> ObjectInfo:
-    size = int(response.headers.get("Content-Length", 0))
-    return ObjectInfo(key, size, response.headers.get("ETag", "").strip('"'))
+    headers = response.headers
+    return ObjectInfo(
+        key,
+        int(headers.get("Content-Length", 0)),
+        headers.get("ETag", "").strip('"'),
+        headers.get("Content-Type", ""),
+        {
+            name.lower().removeprefix("x-amz-meta-"): value
+            for name, value in headers.items()
+            if name.lower().startswith("x-amz-meta-")
+        },
+    )
+
+
+def _fetched(
+    info: ObjectInfo, bucket: str, body: Any, path: Path, small_bytes: int, max_bytes: int
+) -> bytes | None:
+    """Read an object's content to where it belongs."""
+    if info.size > max_bytes:
+        raise PermanentError(
+            f"s3://{bucket}/{info.key} has {info.size} bytes, and may have at most {max_bytes}"
+        )
+    done = 0
+    if info.size <= small_bytes:
+        content: bytes = body.read()
+        done = len(content)
+    else:
+        content = b""
+        with _replacing(path) as draft, draft.open("wb") as file:
+            while piece := body.read(_PIECE_BYTES):
+                file.write(piece)
+                done += len(piece)
+    if done != info.size:
+        raise TransientError(f"The connection broke after {done} of {info.size} bytes.")
+    return content if info.size <= small_bytes else None
 
 
 def _error_of(response: http.client.HTTPResponse, bucket: str, key: str) -> Exception:
@@ -377,6 +514,8 @@ def _meaning(code: str, message: str, status: int, bucket: str, key: str) -> Exc
         return NotFound(f"Could not find {place}: {message or 'Not Found'}")
     if code in _DENIED or status == 403:
         return AccessDenied(f"No access to {place}: {message or code}", "AccessDenied")
+    if status == 412:
+        return AlreadyExists(f"{place} is there already")
     if status >= 500 or status in (408, 429):
         return TransientError(f"{place}: {code}: {message}")
     return PermanentError(f"{place}: {code}: {message}")

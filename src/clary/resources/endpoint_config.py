@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from clary.resources.async_inference import AsyncConfig, async_config
 from clary.resources.data_capture import DataCapture, active_capture
 from clary.resources.routing_table import DEFAULT_ROUTING, RoutingStrategy
 
@@ -92,6 +93,11 @@ class EndpointConfig:
     def capture(self) -> DataCapture | None:
         """What is captured of the calls; None: nothing."""
         return active_capture(self.definition.get("DataCaptureConfig"))
+
+    @property
+    def asynchronous(self) -> AsyncConfig | None:
+        """How it takes asynchronous calls; None: it takes none."""
+        return async_config(self.definition)
 
     @property
     def model_names(self) -> tuple[str, ...]:

@@ -88,6 +88,14 @@ class VariantRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AsyncRoute:
+    """What is special about an endpoint that takes asynchronous calls, and no others."""
+
+    max_concurrent: int | None = None
+    """Most calls that one instance works on; None: the server chooses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointRoute:
     """One endpoint that takes invocations (InService, Updating, RollingBack, SystemUpdating)."""
 
@@ -103,6 +111,9 @@ class EndpointRoute:
     capture: DataCapture | None = None
     """What is captured of its calls, of copies for the shadow too."""
 
+    asynchronous: AsyncRoute | None = None
+    """Set for endpoints that take asynchronous calls only."""
+
     def to_json(self) -> dict[str, Any]:
         """Return the value as JSON types."""
         return asdict(self)
@@ -112,9 +123,11 @@ class EndpointRoute:
         """Return the value that ``to_json`` wrote."""
         shadow = data.get("shadow")
         capture = data.get("capture")
+        asynchronous = data.get("asynchronous")
         return cls(
             name=data["name"],
             variants=tuple(VariantRoute.from_json(variant) for variant in data["variants"]),
             shadow=None if shadow is None else VariantRoute.from_json(shadow),
             capture=None if capture is None else DataCapture.from_json(capture),
+            asynchronous=None if asynchronous is None else AsyncRoute(**asynchronous),
         )

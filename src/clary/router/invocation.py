@@ -78,6 +78,7 @@ class Invocation:
         "endpoint",
         "is_answering",
         "is_mirrored",
+        "is_placed",
         "is_streamed",
         "meta",
         "request_id",
@@ -111,6 +112,9 @@ class Invocation:
         """Session that it belongs to, which has its place; None: it may go anywhere."""
         self.is_mirrored = False
         """Whether it was decided if the shadow variant gets a copy, so that it is decided once."""
+        self.is_placed = False
+        """Whether its sender chose the instance (``Router.submit_to``): what that one's worker did
+        not start fails as Overloaded, and goes nowhere else."""
         self.target_container: str | None = None
         """Container that the client chose, of a model in Direct mode."""
         self.target_model: str | None = None

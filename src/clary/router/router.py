@@ -43,6 +43,7 @@ from clary.router.table import (
 from clary.settings import RouterSettings
 
 SWEEP_S = 0.1
+MODEL_REQUIRED = "The TargetModel parameter is required for endpoints with a multi-model container."
 CHANNELS: dict[str, type[FrameChannel] | type[HttpChannel]] = {
     "unix": FrameChannel,
     "tcp": FrameChannel,
@@ -257,7 +258,34 @@ class Router:
             return
         self._submit_by_choice(invocation, endpoint)
 
+    def find(self, name: str) -> Endpoint | None:
+        """Return an endpoint as the table has it now."""
+        return self._endpoints.get(name)
+
+    def submit_to(self, invocation: Invocation, variant: Variant, instance: Instance) -> None:
+        """Send an invocation to an instance that the sender chose. Nothing is parked.
+
+        Raises:
+            InvalidRequest: The endpoint wants to be told more, such as a model.
+            Overloaded: No worker of the instance can take it now.
+        """
+        invocation.is_placed = True
+        worker = choose_worker(instance.workers, self._settings.pack_below_s, time.monotonic())
+        if worker is None:
+            raise Overloaded(f"Instance {instance.id} has no worker at the moment.")
+        if isinstance(worker.channel, ModelsChannel):
+            raise InvalidRequest(MODEL_REQUIRED)
+        if isinstance(instance, PipelineInstance):
+            self._pipelines.submit(invocation, variant, instance)
+        else:
+            self._send(invocation, variant, instance, worker)
+
     def _submit_by_choice(self, invocation: Invocation, endpoint: Endpoint) -> None:
+        if endpoint.route.asynchronous is not None:
+            raise InvalidRequest(
+                f"Endpoint {endpoint.name} is an asynchronous endpoint: it can be invoked by "
+                "InvokeEndpointAsync only."
+            )
         session = invocation.session
         if session is not None and session.place is not None:
             self._submit_to_session(invocation, endpoint, session.id, session.place)
@@ -265,9 +293,7 @@ class Router:
         variant: Variant | None
         model = invocation.target_model
         if endpoint.is_multi_model and model is None:
-            raise InvalidRequest(
-                "The TargetModel parameter is required for endpoints with a multi-model container."
-            )
+            raise InvalidRequest(MODEL_REQUIRED)
         if model is not None and not endpoint.is_multi_model and endpoint.has_instances:
             raise InvalidRequest(
                 "The TargetModel parameter is only allowed for endpoints with a multi-model "
@@ -396,6 +422,9 @@ class Router:
             invocation.chain.retry(invocation, error)
             return
         invocation.channel = None
+        if invocation.is_placed:
+            invocation.on_failure(Overloaded(error.message))
+            return
         if invocation.deadline <= time.monotonic():
             invocation.on_failure(InvocationTimeout())
             return

@@ -40,6 +40,7 @@ class Subscriber:
         registry: Registry,
         on_keys: Callable[[Keys], None] = lambda keys: None,
         on_table: Callable[[], None] = lambda: None,
+        on_routes: Callable[[], None] = lambda: None,
     ) -> None:
         """Wire it up.
 
@@ -51,6 +52,7 @@ class Subscriber:
             registry: Its counters are reported each second.
             on_keys: Gets the keys.
             on_table: Called when a first table is here.
+            on_routes: Called when routes have changed.
         """
         self._socket_path = socket_path
         self._file = file
@@ -59,6 +61,7 @@ class Subscriber:
         self._registry = registry
         self._on_keys = on_keys
         self._on_table = on_table
+        self._on_routes = on_routes
         self._routes: dict[str, dict[str, Any]] = {}
         self._keys: Keys = []
         self._draining: list[str] = []
@@ -155,6 +158,7 @@ class Subscriber:
             )
             self._router.models.apply_snapshot(message.get("models", {}))
             self._on_table()
+            self._on_routes()
         elif kind in ("model", "model_refused", "release"):
             self._router.models.apply(message)
         elif kind == "route":
@@ -165,6 +169,7 @@ class Subscriber:
             else:
                 self._routes[name] = route
                 self._router.apply_route(name, EndpointRoute.from_json(route))
+            self._on_routes()
         elif kind == "keys":
             self._use_keys(message["keys"])
 

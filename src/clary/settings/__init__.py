@@ -18,6 +18,7 @@ from clary.settings.loading import (
 )
 from clary.settings.places import run_dir
 from clary.settings.values import (
+    AsyncSettings,
     AutoscalingSettings,
     CaptureSettings,
     EventSettings,
@@ -37,6 +38,7 @@ from clary.settings.values import (
 __all__ = [
     "LOOPBACK_HOSTS",
     "SHORT_NAMES",
+    "AsyncSettings",
     "AutoscalingSettings",
     "CaptureSettings",
     "EventSettings",

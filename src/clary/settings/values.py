@@ -255,6 +255,33 @@ class CaptureSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AsyncSettings:
+    """Asynchronous inference."""
+
+    max_body_bytes: int = 1024**3
+    """Longest input in S3, and longest answer, in bytes."""
+
+    max_held: int = 256
+    """Most invocations that the jobs process works on at once, in all stages."""
+
+    lease_s: float = 15.0
+    """How long nobody else takes over an invocation from a jobs process that has gone silent, in
+    seconds."""
+
+    max_worker_losses: int = 5
+    """An invocation under which so many workers ended has failed: it may be what ends them."""
+
+    write_for_s: float = 3600.0
+    """How long an output that cannot be written is tried again, in seconds."""
+
+    notify_for_s: float = 86400.0
+    """How long a notification that its topic does not take is tried again, in seconds."""
+
+    keep_s: float = 86400.0
+    """How long the server can tell what became of an invocation, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
     """The state database."""
 
@@ -415,6 +442,7 @@ class Settings:
     fleet: FleetSettings = field(default_factory=FleetSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     capture: CaptureSettings = field(default_factory=CaptureSettings)
+    async_inference: AsyncSettings = field(default_factory=AsyncSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)

@@ -5,6 +5,7 @@ notify after the commit, so whoever reads on a notice reads the new state.
 """
 
 import asyncio
+from collections.abc import Callable
 
 
 class Changes:
@@ -12,11 +13,18 @@ class Changes:
 
     def __init__(self) -> None:
         self._queues: list[asyncio.Queue[tuple[str, str]]] = []
+        self._listeners: list[Callable[[str, str], None]] = []
 
     def notify(self, kind: str, name: str) -> None:
         """Tell all subscribers that a thing has changed. Never waits."""
         for queue in self._queues:
             queue.put_nowait((kind, name))
+        for listener in self._listeners:
+            listener(kind, name)
+
+    def listen(self, listener: Callable[[str, str], None]) -> None:
+        """Have a function called with (kind, name) of each change from now on."""
+        self._listeners.append(listener)
 
     def subscribe(self) -> asyncio.Queue[tuple[str, str]]:
         """Return a queue that gets (kind, name) of each change from now on.

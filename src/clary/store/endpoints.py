@@ -28,6 +28,7 @@ from clary.resources.names import Namespace, ResourceKind, name_key
 from clary.resources.new_fleet import initial_states
 from clary.resources.quotas import Quotas
 from clary.resources.variant_changes import VariantChange, added_instances, change_variants
+from clary.store.async_rows import drop_invocations
 from clary.store.changes import Changes
 from clary.store.database import Database
 from clary.store.deployments import follow_event
@@ -414,6 +415,7 @@ class Endpoints:
                 return False
             connection.execute(endpoints.delete().where(endpoints.c.name_key == row.name_key))
             delete_tags(connection, _KIND, name)
+            drop_invocations(connection, name)
             return True
 
         return await self._database.write(

@@ -5,6 +5,8 @@ from pathlib import Path
 from clary.clock import Clock
 from clary.resources.names import Namespace
 from clary.store.alarms import Alarms
+from clary.store.async_leases import AsyncLeases
+from clary.store.async_queue import AsyncQueue
 from clary.store.changes import Changes
 from clary.store.dashboards import Dashboards
 from clary.store.database import Database
@@ -15,6 +17,7 @@ from clary.store.events import Events
 from clary.store.instances import Instances
 from clary.store.logs import LogRecords
 from clary.store.models import Models
+from clary.store.outbox import Outbox
 from clary.store.scalable_targets import ScalableTargets
 from clary.store.scaling_activities import ScalingActivities
 from clary.store.scaling_duty import ScalingDuty
@@ -45,6 +48,9 @@ class Store:
         self.scheduled_actions = ScheduledActions(database, self.changes, namespace, clock)
         self.scaling_activities = ScalingActivities(database, self.changes, clock)
         self.scaling_duty = ScalingDuty(database, self.changes, clock)
+        self.outbox = Outbox(database, self.changes, clock)
+        self.async_queue = AsyncQueue(database, self.changes, self.endpoints, clock)
+        self.async_leases = AsyncLeases(database, self.changes, clock)
 
     @classmethod
     def open(cls, location: str | Path, namespace: Namespace, clock: Clock) -> "Store":

@@ -5,6 +5,7 @@ compares the two, so a change here needs a migration, and ``VERSION`` its number
 """
 
 from clary.store.schema.alarms import alarm_actions, alarm_children, alarm_history, alarms
+from clary.store.schema.async_invocations import async_invocations, outbox
 from clary.store.schema.base import Timestamp, metadata
 from clary.store.schema.deployments import deployments
 from clary.store.schema.endpoints import (
@@ -31,7 +32,7 @@ from clary.store.schema.scaling import (
     scheduled_actions,
 )
 
-VERSION = "0008"
+VERSION = "0009"
 """Revision of the last migration."""
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "alarm_children",
     "alarm_history",
     "alarms",
+    "async_invocations",
     "dashboards",
     "deployments",
     "endpoint_configs",
@@ -58,6 +60,7 @@ __all__ = [
     "metric_presence",
     "metric_series",
     "models",
+    "outbox",
     "scalable_targets",
     "scaling_activities",
     "scaling_policies",

@@ -26,6 +26,9 @@ class Timestamp(sa.types.TypeDecorator[datetime]):
         return None if value is None else _EPOCH + value * _MICROSECOND
 
 
+Serial = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""A key that counts up by itself. SQLite does that only for what is declared INTEGER."""
+
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -2,10 +2,7 @@
 
 import sqlalchemy as sa
 
-from clary.store.schema.base import Timestamp, metadata
-
-# SQLite counts up by itself only what is declared INTEGER.
-_Serial = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+from clary.store.schema.base import Serial, Timestamp, metadata
 
 log_groups = sa.Table(
     "log_groups",
@@ -21,7 +18,7 @@ log_groups = sa.Table(
 log_streams = sa.Table(
     "log_streams",
     metadata,
-    sa.Column("id", _Serial, primary_key=True),
+    sa.Column("id", Serial, primary_key=True),
     sa.Column("group_name", sa.ForeignKey("log_groups.name", ondelete="CASCADE"), nullable=False),
     sa.Column("name", sa.String(512), nullable=False),
     sa.Column("created_at", Timestamp, nullable=False),
@@ -33,7 +30,7 @@ log_streams = sa.Table(
 log_events = sa.Table(
     "log_events",
     metadata,
-    sa.Column("id", _Serial, primary_key=True),
+    sa.Column("id", Serial, primary_key=True),
     sa.Column("stream_id", sa.ForeignKey("log_streams.id", ondelete="CASCADE"), nullable=False),
     sa.Column("timestamp_ms", sa.BigInteger, nullable=False),
     sa.Column("ingested_ms", sa.BigInteger, nullable=False),
