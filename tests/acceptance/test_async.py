@@ -1,10 +1,8 @@
 """Asynchronous inference: calls are accepted, and their results lie in S3."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
-from botocore.exceptions import ClientError
 
 from async_endpoints import deploy_async, put_input, read_object, wait_for_object
 from server import Server
@@ -24,7 +22,7 @@ def test_input_from_s3_becomes_an_output_object(server: Server) -> None:
     location = put_input(server, "a b/one.csv", b"1,2,3")
 
     reply = server.runtime.invoke_endpoint_async(
-        EndpointName="echo", InputLocation=location, ContentType="text/csv"
+        EndpointName="echo", InputLocation=location, ContentType="text/csv", Accept="text/csv"
     )
 
     assert reply["ResponseMetadata"]["HTTPStatusCode"] == 202

@@ -5,6 +5,7 @@
 ``GET /_clary/endpoints/{name}/models`` the models of a multi-model endpoint, with their numbers
 ``GET /_clary/logs/{endpoint}``         logs of its instances, as text; ``variant``, ``instance``,
                                         ``lines`` (default 100), ``follow=1`` for an endless reply
+``GET /_clary/async/{endpoint}/{id}``   an asynchronous invocation: where it is, and its times
 ======================================  =========================================================
 
 Errors are JSON objects with a ``message``.
@@ -56,6 +57,7 @@ class Inside:
             Route("/_clary/endpoints/{name}", self.show_endpoint),
             Route("/_clary/endpoints/{name}/models", self.show_models),
             Route("/_clary/logs/{endpoint}", self.show_logs),
+            Route("/_clary/async/{endpoint}/{inference_id:path}", self.show_invocation),
             Route("/_clary{rest:path}", _unknown, methods=None),
         ]
 
@@ -88,6 +90,14 @@ class Inside:
         except NotFound as error:
             return _refusal(404, error.message)
         return JSONResponse({"models": [dict(m) for m in self.observe_models(endpoint.name)]})
+
+    async def show_invocation(self, request: Request) -> Response:
+        """Answer with an asynchronous invocation: the newest one of this id."""
+        endpoint, inference_id = (request.path_params[n] for n in ("endpoint", "inference_id"))
+        found = await self.store.async_queue.find(endpoint, inference_id)
+        if found is None:
+            return _refusal(404, f"There is no invocation {inference_id!r} of {endpoint!r}.")
+        return JSONResponse(found.to_json())
 
     async def show_logs(self, request: Request) -> Response:
         """Answer with the ends of logs, and go on with what comes."""

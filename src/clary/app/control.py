@@ -21,6 +21,7 @@ from clary.clock import SystemClock
 from clary.control.alarm_actions import ActionTarget, AlarmActions, TopicTarget
 from clary.control.alarm_points import AlarmPoints
 from clary.control.alarms import AlarmLoops
+from clary.control.async_metrics import AsyncMetrics
 from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, Notifier, Webhook
 from clary.control.events import EventDelivery
 from clary.control.gateway_metrics import GatewayMetrics
@@ -38,6 +39,7 @@ from clary.metrics.series import MetricStore
 from clary.neighbours.publishing import SocketPublisher
 from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
+from clary.resources.routing_table import EndpointRoute
 from clary.settings import Settings
 from clary.signing.keys import AccessKey
 from clary.store import Store, async_queue, outbox
@@ -126,7 +128,19 @@ async def run_control(context: Context) -> None:
     publisher = Publisher(context.run_dir / "publish.sock", life=context.life, keys=keys.all())
     measured = GatewayMetrics(metrics, clock, is_enabled=settings.metrics.enabled)
     publisher.on_metrics = measured.take
-    publisher.on_route = measured.follow_route
+    async_metrics = AsyncMetrics(
+        store.async_queue,
+        store.async_leases,
+        metrics,
+        clock,
+        interval_s=settings.async_inference.backlog_interval_s,
+    )
+
+    def follow_route(name: str, route: EndpointRoute | None) -> None:
+        measured.follow_route(name, route)
+        async_metrics.follow_route(name, route)
+
+    publisher.on_route = follow_route
     fleet = Fleet(
         settings,
         context.run_dir,
@@ -224,6 +238,7 @@ async def run_control(context: Context) -> None:
             tasks.create_task(keys.follow(publisher)),
             tasks.create_task(keep_logs(logs.sweep)),
             tasks.create_task(bell.run()),
+            *([tasks.create_task(async_metrics.run())] if settings.metrics.enabled else []),
             tasks.create_task(serve_unix(api, context.run_dir / "control.sock")),
         ]
         await context.stopping.wait()

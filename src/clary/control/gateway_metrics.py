@@ -25,6 +25,9 @@ FORGET_AFTER_S = 600.0
 """A gateway that has not reported for so long, in seconds, does not come back: gateways have a
 name of their own in each life."""
 
+NOT_OF_ASYNC = frozenset({"Invocations", "InvocationsPerInstance", "OverheadLatency"})
+"""Metrics that asynchronous endpoints do not have (autoscaling-metrics.md 6)."""
+
 UPDATED = "updated"
 """Source of the marks that say which endpoints have had another configuration before."""
 
@@ -95,7 +98,11 @@ class GatewayMetrics:
             return
         (dimensions,) = dimension_sets(endpoint, variant)
         now = self._clock.now()
+        route = self._routes.get(endpoint)
+        is_async = route is not None and route.asynchronous is not None
         for name in IDLE:
+            if is_async and name in NOT_OF_ASYNC:
+                continue
             key = MetricKey.of(INVOCATIONS, name, dimensions)
             self._store.set_present(key, None, at=now, is_present=is_present)
         key = MetricKey.of(INVOCATIONS, CONCURRENCY, dimensions)
@@ -135,8 +142,12 @@ class GatewayMetrics:
         shown = config if endpoint in self._updated else ""
         now = self._clock.now()
         instances = self._instance_count(endpoint, variant)
+        route = self._routes.get(endpoint)
+        is_async = route is not None and route.asynchronous is not None
         for dimensions in dimension_sets(endpoint, variant, container=container, config=shown):
             for each in invocation_metrics(dimensions, change, instances=instances):
+                if is_async and each.key.name in NOT_OF_ASYNC:
+                    continue
                 self._store.add(each.key, at=now, value=each.values, unit=each.unit)
 
     def _take_loads(self, life: str, loads: Mapping[str, int]) -> None:

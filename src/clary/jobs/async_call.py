@@ -5,11 +5,12 @@ memory here.
 """
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from clary.errors import InvocationError, PermanentError
+from clary.errors import InvocationError, Overloaded, PermanentError
 from clary.messages import MAX_BODY_PART, decode_meta
 from clary.router.invocation import Invocation
 
@@ -144,6 +145,8 @@ class AsyncCall(Invocation):
         self._take(body, more)
 
     def on_failure(self, error: InvocationError) -> None:
+        if self.counters is not None and not isinstance(error, Overloaded):
+            self.counters.count_failure()
         self.discard()
         self._writable.set()
         if not self.answer.done():
@@ -182,7 +185,17 @@ class AsyncCall(Invocation):
             self._file.close()
             self._file = None
             kept = self._path
+        self._count()
         self.answer.set_result(Answer(self._status, self._headers, kept, self._size))
+
+    def _count(self) -> None:
+        counters = self.counters
+        if counters is None:
+            return
+        if not 200 <= self._status < 300:
+            counters.count_answer(self._status)
+        if counters.is_measured:
+            counters.model.samples.append(time.monotonic() - self.sent_at)
 
     def _keep(self, body: bytes) -> None:
         if self._file is None and self._size > SMALL_BYTES:

@@ -26,6 +26,9 @@ MAX_TIMEOUT_S = 3600
 MAX_RESPONSE_IN_MESSAGE = 128 * 1024
 """Longest answer that a notification carries (service model)."""
 
+TEST_MESSAGE = '{"eventVersion":"1.0","eventSource":"aws:sagemaker","eventName":"TestNotification"}'
+"""What each topic of an endpoint gets with each change of the endpoint (endpoints.md 6)."""
+
 _S3_HOST = re.compile(r"(?:(?P<bucket>.+)\.)?s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com(?:\.cn)?")
 
 

@@ -280,6 +280,9 @@ class AsyncSettings:
     keep_s: float = 86400.0
     """How long the server can tell what became of an invocation, in seconds."""
 
+    backlog_interval_s: float = 60.0
+    """How often the backlog is measured, in seconds: its metrics get a value each time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:

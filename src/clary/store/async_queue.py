@@ -148,15 +148,10 @@ class AsyncQueue:
                 counts = found.setdefault(endpoint, [0, 0])
                 counts[state == AsyncState.RUNNING] = count
                 oldest[endpoint] = min(oldest.get(endpoint, seq), seq)
-            times = dict(
-                connection.execute(
-                    sa.select(table.c.seq, table.c.accepted_at).where(
-                        table.c.seq.in_(list(oldest.values()))
-                    )
-                )
-                .tuples()
-                .all()
+            starts = sa.select(table.c.seq, table.c.accepted_at).where(
+                table.c.seq.in_(list(oldest.values()))
             )
+            times = {row.seq: row.accepted_at for row in connection.execute(starts)}
             return [
                 Backlog(
                     endpoint=endpoint,

@@ -91,6 +91,29 @@ class InvocationInfo:
     result: Result | None
     order: AsyncOrder
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what people are shown, without what is not there."""
+        shown: dict[str, Any] = {
+            "endpoint": self.endpoint,
+            "inference_id": self.inference_id,
+            "state": self.state,
+            "position": self.position,
+            "attempts": self.attempt,
+            "accepted_at": _shown(self.accepted_at),
+            "started_at": _shown(self.started_at),
+            "ended_at": _shown(self.ended_at),
+            "expires_at": _shown(self.expires_at) if self.ended_at is None else None,
+            "input_location": self.order.input_location,
+            "output_location": self.order.output_location,
+            "failure_location": self.order.failure_location,
+            "reason": (self.result.reason or None) if self.result is not None else None,
+        }
+        return {name: value for name, value in shown.items() if value is not None}
+
+
+def _shown(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="milliseconds")
+
 
 def load_lease(row: Row[Any]) -> Lease:
     """Return a row that has been claimed."""

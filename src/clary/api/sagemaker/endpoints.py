@@ -12,11 +12,14 @@ from clary.api.sagemaker.definitions import (
 )
 from clary.api.sagemaker.endpoint_descriptions import serialize_endpoint
 from clary.errors import InvalidRequest
+from clary.resources.async_inference import TEST_MESSAGE
 from clary.resources.deployment_policy import parse_policy
+from clary.resources.endpoint import Endpoint
 from clary.resources.names import ResourceKind
 from clary.resources.new_fleet import VariantProperty
 from clary.resources.variant_changes import VariantChange
 from clary.store.deployments import Update
+from clary.store.outbox import Notification
 
 
 @operation("sagemaker", "CreateEndpoint")
@@ -29,6 +32,7 @@ async def create_endpoint(call: Call, request: Request) -> Reply:
         deployment_config=deployment_config,
         tags=parse_tags(request),
     )
+    await _announce(call, endpoint)
     return {"EndpointArn": endpoint.arn}
 
 
@@ -62,6 +66,7 @@ async def update_endpoint(call: Call, request: Request) -> Reply:
     else:
         await _check_alarms(call, update.deployment_config)
     endpoint = await call.store.deployments.begin(update, quotas=call.backend.quotas)
+    await _announce(call, endpoint)
     return {"EndpointArn": endpoint.arn}
 
 
@@ -72,6 +77,7 @@ async def update_endpoint_weights_and_capacities(call: Call, request: Request) -
         [_parse_change(change) for change in request["DesiredWeightsAndCapacities"]],
         quotas=call.backend.quotas,
     )
+    await _announce(call, endpoint)
     return {"EndpointArn": endpoint.arn}
 
 
@@ -79,6 +85,18 @@ async def update_endpoint_weights_and_capacities(call: Call, request: Request) -
 async def delete_endpoint(call: Call, request: Request) -> Reply:
     await call.store.endpoints.request_deletion(request["EndpointName"])
     return {}
+
+
+async def _announce(call: Call, endpoint: Endpoint) -> None:
+    """Have each topic of an asynchronous endpoint told that it will be told."""
+    config = endpoint.config if endpoint.deployment is None else endpoint.deployment.config
+    if config.asynchronous is not None:
+        await call.store.outbox.add(
+            [
+                Notification(topic=topic, endpoint=endpoint.name, message=TEST_MESSAGE)
+                for topic in config.asynchronous.topics
+            ]
+        )
 
 
 def _parse_change(change: Mapping[str, Any]) -> VariantChange:
