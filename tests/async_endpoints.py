@@ -3,6 +3,7 @@
 import json
 import urllib.request
 from typing import Any
+from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
@@ -16,7 +17,7 @@ def model_fn(model_dir):
     return None
 
 def transform_fn(model, data, content_type, accept):
-    text = data.decode() if isinstance(data, bytes) else data
+    text = data[:40].decode("latin-1") if isinstance(data, bytes) else data
     if text.startswith("fail"):
         raise ValueError("as you wish")
     if text.startswith("sleep "):
@@ -55,6 +56,15 @@ def deploy_async(
         server.wait_for_status(name, "InService")
 
 
+def scale(server: Server, name: str, count: int) -> None:
+    """Want another number of instances of ``deploy_async``'s variant, and wait for them."""
+    server.sagemaker.update_endpoint_weights_and_capacities(
+        EndpointName=name,
+        DesiredWeightsAndCapacities=[{"VariantName": name, "DesiredInstanceCount": count}],
+    )
+    server.wait_for_status(name, "InService")
+
+
 def put_input(server: Server, key: str, body: bytes) -> str:
     server.s3.put_object(Bucket="inputs", Key=key, Body=body)
     return f"s3://inputs/{key}"
@@ -79,9 +89,20 @@ def wait_for_object(server: Server, location: str, timeout_s: float = 20) -> Any
     )
 
 
+def wait_for_end(server: Server, endpoint: str, inference_id: str) -> dict[str, Any]:
+    """What the server says of an invocation that has ended."""
+
+    def ended() -> dict[str, Any] | None:
+        found = info(server, endpoint, inference_id)
+        return found if found["state"] in ("done", "failed") else None
+
+    found: dict[str, Any] = wait_for(ended, timeout_s=30, what=f"{inference_id} to end")
+    return found
+
+
 def info(server: Server, endpoint: str, inference_id: str) -> dict[str, Any]:
     """What the server says of an invocation."""
-    url = f"{server.url}/_clary/async/{endpoint}/{inference_id}"
+    url = f"{server.url}/_clary/async/{endpoint}/{quote(inference_id)}"
     with urllib.request.urlopen(url, timeout=5) as reply:
         found: dict[str, Any] = json.load(reply)
     return found
