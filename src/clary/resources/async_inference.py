@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from clary.errors import InvalidRequest
 
@@ -166,19 +166,17 @@ def split_location(location: str) -> tuple[str, str]:
     Raises:
         InvalidRequest: It names no object in S3.
     """
-    parts = urlsplit(location, allow_fragments=False)
-    bucket, key = parts.netloc, parts.path.lstrip("/")
-    if parts.scheme == "s3":
+    bucket = key = ""
+    if location.startswith("s3://"):
         # Keys are taken as they stand, also with what is special in other URLs.
         bucket, _, key = location.removeprefix("s3://").partition("/")
-    else:
-        host = _S3_HOST.fullmatch(parts.netloc.lower())
-        key = unquote(key)
-        if host is None:
-            bucket = ""
-        elif host["bucket"]:
-            bucket = host["bucket"]
-        else:
+    elif location.startswith("https://"):
+        host, _, path = location.removeprefix("https://").partition("/")
+        key = unquote(path.partition("?")[0])
+        found = _S3_HOST.fullmatch(host.lower())
+        if found is not None and found["bucket"]:
+            bucket = found["bucket"]
+        elif found is not None:
             bucket, _, key = key.partition("/")
     if not bucket or not key:
         raise InvalidRequest(
