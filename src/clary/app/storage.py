@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from clary.objects.client import EmbeddedStorage, ExternalStorage, ObjectStorage
+from clary.objects.client import EmbeddedStorage, ObjectStorage
+from clary.objects.external_client import ExternalStorage
 from clary.settings import Settings
 
 

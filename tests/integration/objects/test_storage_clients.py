@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from clary.errors import NotFound, TransientError
-from clary.objects.client import EmbeddedStorage, ExternalStorage, ObjectInfo, ObjectStorage
+from clary.errors import AlreadyExists, NotFound, PermanentError, TransientError
+from clary.objects.client import EmbeddedStorage, ObjectInfo, ObjectStorage
+from clary.objects.external_client import ExternalStorage
 from objects_server import ObjectsServer
 from s3_clients import ACCESS_KEY, SECRET_KEY, s3_client
 
@@ -84,3 +85,57 @@ def test_what_is_not_there_is_not_found_and_leaves_no_file(
 def test_a_storage_that_is_away_may_come_back(tmp_path: Path) -> None:
     with pytest.raises(TransientError):
         asyncio.run(EmbeddedStorage(tmp_path / "none.sock").head("b", "k"))
+
+
+def test_an_object_says_what_it_is_and_who_wrote_it(storage: ObjectStorage) -> None:
+    async def story() -> None:
+        await storage.upload(
+            "models", "typed", b"1", content_type="text/csv", metadata={"by": "me"}
+        )
+        head = await storage.head("models", "typed")
+        assert (head.content_type, dict(head.metadata)) == ("text/csv", {"by": "me"})
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("kind", ["bytes", "file"])
+def test_what_must_be_new_is_written_once(
+    storage: ObjectStorage, tmp_path: Path, kind: str
+) -> None:
+    key = f"{type(storage).__name__}-{kind}"
+    (tmp_path / "content").write_bytes(b"first")
+    content = b"first" if kind == "bytes" else tmp_path / "content"
+
+    async def story() -> None:
+        await storage.upload("models", key, content, is_new=True)
+        with pytest.raises(AlreadyExists):
+            await storage.upload("models", key, b"second", is_new=True)
+        assert await storage.get("models", key) == b"first"
+        await storage.upload("models", key, b"third")
+        assert await storage.get("models", key) == b"third"
+
+    asyncio.run(story())
+
+
+def test_small_objects_come_as_bytes_and_long_ones_as_files(
+    storage: ObjectStorage, tmp_path: Path
+) -> None:
+    path = tmp_path / "fetched"
+
+    async def fetch(small_bytes: int, max_bytes: int) -> bytes | None:
+        return await storage.fetch(
+            "models", "ten", path, small_bytes=small_bytes, max_bytes=max_bytes
+        )
+
+    async def story() -> None:
+        await storage.upload("models", "ten", b"0123456789")
+        assert await fetch(10, 10) == b"0123456789"
+        assert not path.exists()
+        assert await fetch(9, 10) is None
+        assert path.read_bytes() == b"0123456789"
+        with pytest.raises(PermanentError, match="at most 9"):
+            await fetch(9, 9)
+        with pytest.raises(NotFound):
+            await storage.fetch("models", "none", path, small_bytes=1, max_bytes=1)
+
+    asyncio.run(story())
