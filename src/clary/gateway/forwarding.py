@@ -232,6 +232,7 @@ class ForwardExchange(Exchange):
         "_forwarder",
         "_has_whole_body",
         "_head",
+        "_held",
         "_is_chunked",
         "_is_started",
         "_request",
@@ -266,6 +267,9 @@ class ForwardExchange(Exchange):
         self._early: list[bytes] = []
         self._has_whole_body = False
         self._is_started = False
+        self._held = b""
+        """Head of a response of known length, until the first of its body is there. Clients take
+        a head without its body for an empty answer, when the process behind dies in between."""
 
     def has_ended(self) -> bool:
         """Whether nothing more is wanted of the upstream."""
@@ -357,10 +361,20 @@ class ForwardExchange(Exchange):
             client.close_after_response()
         if client.will_close:
             lines.append(b"connection: close")
+        head = b"\r\n".join(lines) + b"\r\n\r\n"
+        if has_body and length is not None:
+            self._held = head
+        else:
+            self._start(head, chunked=chunked)
+
+    def _start(self, head: bytes, *, chunked: bool = False) -> None:
         self._is_started = True
-        client.start(b"\r\n".join(lines) + b"\r\n\r\n", chunked=chunked)
+        self._held = b""
+        self._client.start(head, chunked=chunked)
 
     def on_data(self, data: bytes) -> None:
+        if self._held:
+            self._start(self._held)
         self._client.send(data)
         if self._client.is_full and self.connection is not None:
             self.connection.pause_reading()
@@ -368,6 +382,8 @@ class ForwardExchange(Exchange):
     def on_end(self) -> None:
         if not self.is_over:
             self.is_over = True
+            if self._held:
+                self._start(self._held)
             self._client.end()
 
     def on_error(self, error: Exception) -> None:
@@ -377,7 +393,9 @@ class ForwardExchange(Exchange):
         if self._is_started:
             self.is_over = True
             self._client.abort()
-        elif (
+            return
+        self._held = b""
+        if (
             self._has_whole_body
             and is_repeatable(self._request)
             and time.monotonic() < self.give_up_at

@@ -91,8 +91,14 @@ class Running:
         )
 
     def end(self):
+        """Kill the supervisor, and then its children, which here heed no lifeline."""
+        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
         if self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP)  # that it starts none of them again
+            pids = Path(children).read_text().split()
             self.process.kill()
+            for pid in pids:
+                os.kill(int(pid), signal.SIGKILL)
         self.process.communicate()
 
 
