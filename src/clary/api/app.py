@@ -31,7 +31,14 @@ from clary.api.faults import VALIDATION_CODES, fault_of, not_built
 from clary.api.inside import Inside, ObserveInstances, ObserveModels, ReadCounters
 from clary.api.model_patches import MODEL_PATCHES
 from clary.api.operations import Backend, Call, Operation, collect
-from clary.api.sagemaker import endpoint_configs, endpoints, models, neighbours, tags
+from clary.api.sagemaker import (
+    endpoint_configs,
+    endpoints,
+    models,
+    neighbours,
+    tags,
+    transform_jobs,
+)
 from clary.aws.dispatch import Match, find_operation
 from clary.aws.fault import Fault
 from clary.aws.http import HttpRequest, HttpResponse, unpacked
@@ -42,7 +49,7 @@ from clary.signing import sigv4
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
     (
-        *(models, endpoint_configs, endpoints, tags, neighbours),
+        *(models, endpoint_configs, endpoints, transform_jobs, tags, neighbours),
         *(targets, policies, scheduled_actions, activities),
         *(put_metric_data, metric_statistics, metric_data),
         *(dashboards, alarms, alarm_lists, alarm_tags),

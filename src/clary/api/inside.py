@@ -3,6 +3,7 @@
 ======================================  =========================================================
 ``GET /_clary/endpoints/{name}``        an endpoint with its instances and counters, as JSON
 ``GET /_clary/endpoints/{name}/models`` the models of a multi-model endpoint, with their numbers
+``GET /_clary/transform-jobs/{name}``   a transform job with its progress, as JSON
 ``GET /_clary/logs/{endpoint}``         logs of its instances, as text; ``variant``, ``instance``,
                                         ``lines`` (default 100), ``follow=1`` for an endless reply
 ``GET /_clary/async/{endpoint}/{id}``   an asynchronous invocation: where it is, and its times
@@ -23,6 +24,7 @@ from starlette.routing import BaseRoute, Route
 
 from clary.errors import InvalidRequest, NotFound
 from clary.logs.files import Follower, LogFile, find_log_files, read_end
+from clary.resources.transform_job import route_name
 from clary.store import Store
 
 ObserveInstances = Callable[[str], Awaitable[Sequence[Mapping[str, Any]]]]
@@ -56,6 +58,7 @@ class Inside:
         return [
             Route("/_clary/endpoints/{name}", self.show_endpoint),
             Route("/_clary/endpoints/{name}/models", self.show_models),
+            Route("/_clary/transform-jobs/{name}", self.show_transform_job),
             Route("/_clary/logs/{endpoint}", self.show_logs),
             Route("/_clary/async/{endpoint}/{inference_id:path}", self.show_invocation),
             Route("/_clary{rest:path}", _unknown, methods=None),
@@ -98,6 +101,35 @@ class Inside:
         if found is None:
             return _refusal(404, f"There is no invocation {inference_id!r} of {endpoint!r}.")
         return JSONResponse(found.to_json())
+
+    async def show_transform_job(self, request: Request) -> Response:
+        """Answer with a transform job and how far it is."""
+        name = request.path_params["name"]
+        try:
+            job = await self.store.transform_jobs.get(name)
+        except NotFound as error:
+            return _refusal(404, error.message)
+        progress = await self.store.transform_files.progress(name)
+        instances = await self.observe_instances(route_name(name))
+        return JSONResponse(
+            {
+                "name": job.name,
+                "arn": job.arn,
+                "status": job.status,
+                "failure_reason": job.failure_reason,
+                "instances": [dict(instance) for instance in instances],
+                "files": {
+                    "all": progress.files,
+                    "done": progress.done,
+                    "failed": progress.failed,
+                },
+                "bytes": {"all": progress.bytes, "done": progress.done_bytes},
+                "requests": progress.requests,
+                "failures": [
+                    {"file": file, "reason": reason} for file, reason in progress.failures
+                ],
+            }
+        )
 
     async def show_logs(self, request: Request) -> Response:
         """Answer with the ends of logs, and go on with what comes."""

@@ -27,11 +27,13 @@ from clary.control.events import EventDelivery
 from clary.control.gateway_metrics import GatewayMetrics
 from clary.control.instance_metrics import InstanceMetrics
 from clary.control.jobs_bell import JobsBell
+from clary.control.jobs_process import JobsClient
 from clary.control.log_keeping import keep_logs
 from clary.control.loop import ControlLoops
 from clary.control.model_metrics import ModelMetrics
 from clary.control.models import ModelLoads
 from clary.control.publish import Publisher
+from clary.control.transform_jobs import TransformJobReconciler
 from clary.errors import ConfigurationError
 from clary.fleet.fleet import Fleet
 from clary.logs.groups import LogGroups
@@ -163,7 +165,16 @@ async def run_control(context: Context) -> None:
         publisher,
         clock,
         settings.fleet,
+        transform_jobs=TransformJobReconciler(
+            store.transform_jobs,
+            store.instances,
+            fleet,
+            publisher,
+            JobsClient(context.run_dir / "jobs.sock"),
+            clock,
+        ),
     )
+    publisher.on_changed = store.changes.notify
 
     logs = LogGroups(store.logs, settings.data_dir / "logs", settings.logs, clock)
     notifier = SocketPublisher(

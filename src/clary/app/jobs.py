@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from clary.app.role import Context, run_role
 from clary.app.serving import serve_inherited
-from clary.app.storage import object_storage
+from clary.app.storage import object_transfers
 from clary.clock import SystemClock
 from clary.jobs.async_files import AsyncFiles
 from clary.jobs.async_runner import AsyncRunner
@@ -18,10 +18,11 @@ from clary.jobs.capture import CaptureWriter
 from clary.jobs.data_log import DataLog
 from clary.jobs.outbox_sender import OutboxSender
 from clary.jobs.server import build_jobs_app
+from clary.jobs.transform.service import TransformService
 from clary.logs.groups import LogGroups
 from clary.metrics.registry import Registry
 from clary.neighbours.publishing import SocketPublisher
-from clary.resources.names import Namespace
+from clary.resources.names import Namespace, ResourceKind
 from clary.router.router import Router
 from clary.router.subscriber import Subscriber
 from clary.store import Store
@@ -37,7 +38,7 @@ async def run_jobs(context: Context) -> None:
     # What is done here can wait; invocations go first.
     os.nice(NICENESS)
     settings, clock = context.settings, SystemClock()
-    storage = object_storage(settings, context.run_dir)
+    storage = object_transfers(settings, context.run_dir)
     captures = CaptureWriter(settings.capture, storage, clock)
     location = settings.store.url or settings.data_dir / "state.sqlite"
     namespace = Namespace(settings.server.account, settings.server.region)
@@ -51,9 +52,8 @@ async def run_jobs(context: Context) -> None:
         pauses_s=(),  # the outbox has its own
     )
     sender = OutboxSender(store.outbox, topics, limits, clock)
-    data_log = DataLog(
-        LogGroups(store.logs, settings.data_dir / "logs", settings.logs, clock), clock
-    )
+    logs = LogGroups(store.logs, settings.data_dir / "logs", settings.logs, clock)
+    data_log = DataLog(logs, clock)
     files = AsyncFiles(
         storage,
         settings.data_dir / "jobs" / "async",
@@ -80,20 +80,32 @@ async def run_jobs(context: Context) -> None:
         unique=secrets.token_hex(8),
         on_messages=sender.wake,
     )
+    transforms = TransformService(store, storage, router, logs, clock)
+
+    def on_routes() -> None:
+        runner.on_routes()
+        transforms.on_routes()
+
     subscriber = Subscriber(
         context.run_dir / "publish.sock",
         None,
         life=context.life,
         router=router,
         registry=registry,
-        on_routes=runner.on_routes,
+        on_routes=on_routes,
     )
 
     def wake() -> None:
         runner.wake()
         sender.wake()
 
-    app = build_jobs_app(life=context.life, captures=captures, wake=wake)
+    def tell_control(name: str) -> None:
+        subscriber.say({"type": "changed", "kind": ResourceKind.TRANSFORM_JOB, "name": name})
+
+    transforms.on_outcome = tell_control
+    app = build_jobs_app(
+        life=context.life, captures=captures, wake=wake, look_at_transform=transforms.look
+    )
     router.start()
     async with asyncio.TaskGroup() as tasks:
         # One that fails ends them all: the supervisor starts the process again.
@@ -112,6 +124,7 @@ async def run_jobs(context: Context) -> None:
         for loop in loops:
             loop.cancel()
     await runner.close(LAST_INVOCATIONS_S)
+    await transforms.close()
     await data_log.flush()
     await captures.close(LAST_UPLOADS_S)
     router.close()

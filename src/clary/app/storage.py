@@ -4,6 +4,7 @@ from pathlib import Path
 
 from clary.objects.client import EmbeddedStorage, ObjectStorage
 from clary.objects.external_client import ExternalStorage
+from clary.objects.transfers import EmbeddedTransfers, ExternalTransfers, ObjectTransfers
 from clary.settings import Settings
 
 
@@ -12,3 +13,10 @@ def object_storage(settings: Settings, run_dir: Path) -> ObjectStorage:
     if settings.storage.s3_endpoint_url:
         return ExternalStorage(settings.storage.s3_endpoint_url, settings.server.region)
     return EmbeddedStorage(run_dir / "objects.sock")
+
+
+def object_transfers(settings: Settings, run_dir: Path) -> ObjectTransfers:
+    """Return the same storage, for those who move pieces of objects."""
+    if settings.storage.s3_endpoint_url:
+        return ExternalTransfers(settings.storage.s3_endpoint_url, settings.server.region)
+    return EmbeddedTransfers(run_dir / "objects.sock")

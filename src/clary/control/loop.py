@@ -12,9 +12,11 @@ from clary.clock import Clock
 from clary.control.endpoint_plan import StartLimits
 from clary.control.endpoints import AlarmStates, EndpointReconciler, RoutePublisher
 from clary.control.queue import KeyQueue
+from clary.control.transform_jobs import TransformJobReconciler
 from clary.errors import TransientError
 from clary.fleet.fleet import Fleet
 from clary.resources.names import ResourceKind
+from clary.resources.transform_job import job_of_route, route_name
 from clary.settings import FleetSettings
 from clary.store.changes import Changes
 from clary.store.deployments import Deployments
@@ -41,6 +43,7 @@ class ControlLoops:
         publisher: Where routes are told.
         clock: Wall time.
         settings: Time limits for starts.
+        transform_jobs: Looks after those; None: nobody does.
     """
 
     def __init__(
@@ -54,7 +57,10 @@ class ControlLoops:
         publisher: RoutePublisher,
         clock: Clock,
         settings: FleetSettings,
+        *,
+        transform_jobs: TransformJobReconciler | None = None,
     ) -> None:
+        self._transform_jobs = transform_jobs
         self._changes = changes
         self._fleet = fleet
         self._changed: asyncio.Queue[tuple[str, str]] | None = None
@@ -90,7 +96,7 @@ class ControlLoops:
                 await self._pass(name)
 
         async with asyncio.TaskGroup() as passes:
-            for name in await self._reconciler.names():
+            for name in await self._names():
                 passes.create_task(first_pass(name))
 
     async def run(self) -> None:
@@ -124,17 +130,25 @@ class ControlLoops:
             kind, name = await self._changed.get()
             if kind == ResourceKind.ENDPOINT:
                 self._queue.add(name)
+            elif kind == ResourceKind.TRANSFORM_JOB:
+                self._queue.add(route_name(name))
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
             try:
-                for name in await self._reconciler.names():
+                for name in await self._names():
                     self._queue.add(name)
                 await self._reconciler.discard_strangers()
                 await self._fleet.collect()
             except Exception:
                 log.exception("a sweep failed; the next one is in %s s", SWEEP_S)
+
+    async def _names(self) -> set[str]:
+        names = await self._reconciler.names()
+        if self._transform_jobs is not None:
+            names |= {route_name(job) for job in await self._transform_jobs.names()}
+        return names
 
     async def _work(self) -> None:
         limit = asyncio.Semaphore(MAX_PASSES)
@@ -152,7 +166,13 @@ class ControlLoops:
 
     async def _pass(self, name: str) -> None:
         try:
-            check_again_in_s = await self._reconciler.reconcile(name)
+            job = job_of_route(name)
+            if job is None:
+                check_again_in_s = await self._reconciler.reconcile(name)
+            elif self._transform_jobs is not None:
+                check_again_in_s = await self._transform_jobs.reconcile(job)
+            else:
+                check_again_in_s = None
         except TransientError as error:
             pause = self._queue.failed(name)
             log.warning("endpoint %s: %s; again in %.1f s", name, error, pause)

@@ -48,6 +48,8 @@ class Publisher:
         """Takes gateways' reports of what they count."""
         self.on_route: Callable[[str, EndpointRoute | None], None] = lambda name, route: None
         """Hears of every route."""
+        self.on_changed: Callable[[str, str], None] = lambda kind, name: None
+        """Takes kind and name of what another process has changed in the store."""
 
     async def start(self) -> None:
         """Open the socket. Publish what is running before, so that gateways lose no route."""
@@ -155,7 +157,9 @@ class Publisher:
                     await gateway.has_seen(self._version)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        gateway = Gateway(writer, self.on_model_message, self.on_metrics)
+        gateway = Gateway(
+            writer, self.on_model_message, self.on_metrics, self.on_changed
+        )
         snapshot = {
             "type": "snapshot",
             "version": self._version,
@@ -193,9 +197,11 @@ class Gateway:
         writer: asyncio.StreamWriter,
         on_model_message: Callable[[Mapping[str, Any]], None],
         on_metrics: Callable[[Mapping[str, Any]], None],
+        on_changed: Callable[[str, str], None] = lambda kind, name: None,
     ) -> None:
         self.writer = writer
         self._on_metrics = on_metrics
+        self._on_changed = on_changed
         self._on_model_message = on_model_message
         self._releases: dict[tuple[str, str], asyncio.Future[bool]] = {}
         self.counters: dict[Item, dict[str, int]] = {}
@@ -215,6 +221,8 @@ class Gateway:
         elif message.get("type") == "metrics":
             self._count(message)
             self._on_metrics(message)
+        elif message.get("type") == "changed":
+            self._on_changed(message["kind"], message["name"])
         elif message.get("type") == "released":
             answer = self._releases.pop((message["instance"], message["model"]), None)
             if answer is not None and not answer.done():

@@ -109,7 +109,7 @@ class Fleet:
         self._environ = dict(environ)
         data_dir = settings.data_dir
         self._instances_dir = data_dir / "instances"
-        self._log_dir = data_dir / "logs" / "endpoints"
+        self._log_dir = data_dir / "logs"
         self._artifact_cache = Cache(data_dir / "artifacts")
         self._environment_cache = Cache(data_dir / "environments")
         self._executor = ThreadPoolExecutor(_UNPACK_THREADS, thread_name_prefix="artifacts")
@@ -372,15 +372,15 @@ class Fleet:
 
     # One instance -------------------------------------------------------------------------
 
-    def _files(self, instance_id: str, label: str = "") -> InstanceFiles:
+    def _files(self, instance_id: str, log_path: str = "") -> InstanceFiles:
         return InstanceFiles(
             directory=self._instances_dir / instance_id,
             run_dir=self._run_dir / "i" / instance_id,
-            log=self._log_dir / f"{label or instance_id}.log",
+            log=self._log_dir / (log_path or f"endpoints/{instance_id}.log"),
         )
 
     async def _start(self, instance: _Instance, order: InstanceOrder) -> None:
-        files = self._files(order.id, order.label)
+        files = self._files(order.id, order.log_path)
         try:
             reservation = await self._reserve(order)
             await self._preparation.prepare(

@@ -7,6 +7,7 @@ from typing import Any
 from clary.fleet.launchers.base import InstanceState
 from clary.resources.model import Model
 from clary.resources.routing_table import ContainerRoute
+from clary.resources.transform_job import job_of_route
 
 
 class Phase(StrEnum):
@@ -37,8 +38,18 @@ class InstanceOrder:
 
     @property
     def label(self) -> str:
-        """What lists of processes and log files call it."""
+        """What lists of processes call it."""
+        if job_of_route(self.endpoint_name) is not None:
+            return f"{self.endpoint_name}/{self.id}"
         return f"{self.endpoint_name}/{self.variant_name}/{self.id}"
+
+    @property
+    def log_path(self) -> str:
+        """Where its log lies below the directory of logs (``logs/places.py``)."""
+        job = job_of_route(self.endpoint_name)
+        if job is not None:
+            return f"transform-jobs/{job}/{self.id}.log"
+        return f"endpoints/{self.label}.log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

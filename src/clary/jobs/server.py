@@ -5,6 +5,7 @@
 ``POST /captures``         takes a batch of captured calls (``router/capture_records.py``); answers
                            ``{"refused": [positions of those that found no room]}``
 ``POST /wake``             there is something in the store to do; answers 204
+``POST /transform-jobs/…`` sees what is to be done about a transform job
 =========================  ======================================================================
 """
 
@@ -21,7 +22,11 @@ from clary.jobs.capture import CaptureWriter
 
 
 def build_jobs_app(
-    *, life: str, captures: CaptureWriter, wake: Callable[[], None] = lambda: None
+    *,
+    life: str,
+    captures: CaptureWriter,
+    wake: Callable[[], None] = lambda: None,
+    look_at_transform: Callable[[str], None] = lambda _: None,
 ) -> Starlette:
     """Return the application.
 
@@ -29,6 +34,7 @@ def build_jobs_app(
         life: Name of this run of the server.
         captures: Takes captured calls.
         wake: Called when there is something in the store to do.
+        look_at_transform: Takes names of transform jobs.
     """
 
     async def show_health(request: Request) -> Response:
@@ -52,10 +58,15 @@ def build_jobs_app(
         wake()
         return Response(status_code=204)
 
+    async def look_at_transform_job(request: Request) -> Response:
+        look_at_transform(request.path_params["name"])
+        return Response(status_code=204)
+
     return Starlette(
         routes=[
             Route("/_clary/health", show_health),
             Route("/captures", take_captures, methods=["POST"]),
             Route("/wake", be_woken, methods=["POST"]),
+            Route("/transform-jobs/{name}", look_at_transform_job, methods=["POST"]),
         ]
     )

@@ -37,7 +37,7 @@ class ExternalStorage:
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:
         def work() -> ObjectInfo:
-            with _translating(bucket, key):
+            with translating(bucket, key):
                 found = self._client().head_object(Bucket=bucket, Key=key)
                 return ObjectInfo(
                     key,
@@ -53,7 +53,7 @@ class ExternalStorage:
         query: dict[str, str] = {"Bucket": bucket, "Prefix": prefix}
 
         def work() -> Any:
-            with _translating(bucket, ""):
+            with translating(bucket, ""):
                 return self._client().list_objects_v2(**query)
 
         while True:
@@ -66,7 +66,7 @@ class ExternalStorage:
 
     async def get(self, bucket: str, key: str) -> bytes:
         def work() -> bytes:
-            with _translating(bucket, key):
+            with translating(bucket, key):
                 content: bytes = self._client().get_object(Bucket=bucket, Key=key)["Body"].read()
                 return content
 
@@ -76,7 +76,7 @@ class ExternalStorage:
         self, bucket: str, key: str, path: Path, *, on_progress: Progress | None = None
     ) -> ObjectInfo:
         def work(stop: threading.Event) -> ObjectInfo:
-            with _translating(bucket, key), replacing(path) as draft:
+            with translating(bucket, key), replacing(path) as draft:
                 found = self._client().head_object(Bucket=bucket, Key=key)
                 size: int = found["ContentLength"]
                 counter = _Counter(size, on_progress, stop)
@@ -94,7 +94,7 @@ class ExternalStorage:
         self, bucket: str, key: str, path: Path, *, small_bytes: int, max_bytes: int
     ) -> bytes | None:
         def work() -> bytes | None:
-            with _translating(bucket, key):
+            with translating(bucket, key):
                 found = self._client().get_object(Bucket=bucket, Key=key)
                 info = ObjectInfo(key, found["ContentLength"], found["ETag"].strip('"'))
                 with contextlib.closing(found["Body"]) as body:
@@ -119,7 +119,7 @@ class ExternalStorage:
             extra["IfNoneMatch"] = "*"
 
         def work() -> ObjectInfo:
-            with _translating(bucket, key):
+            with translating(bucket, key):
                 if isinstance(content, bytes) or is_new:
                     # One request, for only that has a condition; its body is read as it is sent.
                     with contextlib.ExitStack() as stack:
@@ -173,7 +173,7 @@ class _Counter:
 
 
 @contextlib.contextmanager
-def _translating(bucket: str, key: str) -> Iterator[None]:
+def translating(bucket: str, key: str) -> Iterator[None]:
     """Keep botocore's exceptions inside this module."""
     from boto3.exceptions import Boto3Error  # noqa: PLC0415 - heavy, see ExternalStorage._client
     from botocore.exceptions import (  # noqa: PLC0415

@@ -28,6 +28,7 @@ class ResourceKind(StrEnum):
     MODEL = "model"
     ENDPOINT_CONFIG = "endpoint-config"
     ENDPOINT = "endpoint"
+    TRANSFORM_JOB = "transform-job"
 
     @property
     def noun(self) -> str:
@@ -95,11 +96,18 @@ class Namespace:
 
     def could_not_find(self, kind: ResourceKind, name: str) -> NotFound:
         """Return the refusal for a name that nothing has."""
+        if kind is ResourceKind.TRANSFORM_JOB:
+            return NotFound(f"Could not find requested job with name: {name}")
         return NotFound(f'Could not find {kind.noun} "{self.arn(kind, name)}".')
 
     def already_exists(self, kind: ResourceKind, name: str) -> AlreadyExists:
         """Return the refusal for a name that is taken."""
         arn = self.arn(kind, name)
+        if kind is ResourceKind.TRANSFORM_JOB:
+            return AlreadyExists(
+                f"Job name must be unique within an AWS account and region, and a transform job "
+                f"with this name already exists ({arn})"
+            )
         return AlreadyExists(f'Cannot create already existing {kind.noun} "{arn}".')
 
     def in_progress(self, name: str) -> InUse:

@@ -16,13 +16,16 @@ class Quotas:
     by_type: Mapping[str, int] = field(default_factory=dict)
     """Instances of single types, such as ``ml.g5.xlarge``. Others are bounded by ``total``."""
 
-    def check(self, wanted: Mapping[str, int], in_use: Mapping[str, int]) -> None:
+    def check(
+        self, wanted: Mapping[str, int], in_use: Mapping[str, int], *, usage: str = "endpoint"
+    ) -> None:
         """Refuse what would pass a quota.
 
         Args:
             wanted: Instances that a request adds, by type; less than 0 where it gives some back,
                 which is always allowed.
-            in_use: Instances that endpoints already ask for, by type.
+            in_use: Instances that others of the kind already ask for, by type.
+            usage: The kind that asks: ``endpoint`` or ``transform job``.
 
         Raises:
             LimitExceeded: In AWS's words, naming the first quota that would be passed.
@@ -31,10 +34,10 @@ class Quotas:
             limit = self.by_type.get(instance_type)
             used = in_use.get(instance_type, 0)
             if limit is not None and delta > 0 and used + delta > limit:
-                raise _exceeded(f"{instance_type} for endpoint usage", limit, used, delta)
+                raise _exceeded(f"{instance_type} for {usage} usage", limit, used, delta)
         used, delta = sum(in_use.values()), sum(wanted.values())
         if delta > 0 and used + delta > self.total:
-            raise _exceeded("Number of instances across all endpoints", self.total, used, delta)
+            raise _exceeded(f"Number of instances across all {usage}s", self.total, used, delta)
 
 
 def _exceeded(quota: str, limit: int, used: int, delta: int) -> LimitExceeded:

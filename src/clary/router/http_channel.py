@@ -110,7 +110,9 @@ class HttpChannel:
 
     def send_body(self, invocation: Invocation, data: bytes, more: bool) -> bool:
         exchange = self._exchanges.get(invocation.request_id)
-        return exchange is None or exchange.send(data)
+        if exchange is None:
+            return True
+        return exchange.send(_chunk(data, more=more) if invocation.body_length < 0 else data)
 
     def cancel(self, invocation: Invocation) -> None:
         exchange = self._exchanges.get(invocation.request_id)
@@ -193,9 +195,12 @@ class InvocationExchange(Exchange):
         head = self._channel.request_head(invocation.meta)
         body = invocation.body
         if invocation.is_streamed:
-            # The length is known, for only bodies with a Content-Length are streamed.
             length = invocation.body_length
-            self.connection.write(head + b"content-length: %d\r\n\r\n" % length + body)
+            if length < 0:
+                self.connection.write(head + b"transfer-encoding: chunked\r\n\r\n")
+                self.connection.write(_chunk(body, more=True))
+            else:
+                self.connection.write(head + b"content-length: %d\r\n\r\n" % length + body)
             for data in self._early:
                 self.connection.write(data)
             self._early.clear()
@@ -264,3 +269,9 @@ class InvocationExchange(Exchange):
             text = f"The model's server broke the connection: {error}"
             failure: InvocationError = WorkerLost(text)
             self.invocation.on_failure(failure)
+
+
+def _chunk(data: bytes, *, more: bool) -> bytes:
+    """Return a piece of a body whose length is not known, in chunked encoding."""
+    chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    return chunk if more else chunk + b"0\r\n\r\n"

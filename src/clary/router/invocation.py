@@ -105,7 +105,7 @@ class Invocation:
         self.is_answering = False
         """Whether the handler has answered, and only the body of its answer is on the way."""
         self.body_length = len(body)
-        """Length of the whole body in bytes, also when it is streamed."""
+        """Length of the whole body in bytes, also when it is streamed; -1: it is not known."""
         self.target_variant: str | None = None
         """Variant that the client chose, whatever the weights say."""
         self.session: Session | None = None

@@ -68,7 +68,7 @@ class Subscriber:
         """Instances that control was told to be draining."""
         self._lines = 0
         self._writer: asyncio.StreamWriter | None = None
-        router.models.say = self._say
+        router.models.say = self.say
 
     def load(self) -> None:
         """Start from the file, where there is one of this life."""
@@ -115,8 +115,8 @@ class Subscriber:
             self._writer = None
             writer.close()
 
-    def _say(self, message: Mapping[str, Any]) -> None:
-        """Tell control something about models; while it is away, nothing."""
+    def say(self, message: Mapping[str, Any]) -> None:
+        """Tell control something; while it is away, nothing."""
         if self._writer is not None:
             self._writer.write(encode_line(dict(message)))
 

@@ -24,6 +24,8 @@ from clary.store.scaling_duty import ScalingDuty
 from clary.store.scaling_policies import ScalingPolicies
 from clary.store.scheduled_actions import ScheduledActions
 from clary.store.tags import Tags
+from clary.store.transform_files import TransformFiles
+from clary.store.transform_jobs import TransformJobs
 
 
 class Store:
@@ -41,6 +43,8 @@ class Store:
         self.events = Events(database, namespace)
         self.dashboards = Dashboards(database)
         self.tags = Tags(database, namespace)
+        self.transform_jobs = TransformJobs(database, self.changes, namespace, clock)
+        self.transform_files = TransformFiles(database)
         self.logs = LogRecords(database, clock)
         self.alarms = Alarms(database, self.changes, namespace, clock)
         self.scalable_targets = ScalableTargets(database, self.changes, namespace, clock)

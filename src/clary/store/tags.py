@@ -1,4 +1,4 @@
-"""Tags of models, configurations and endpoints."""
+"""Tags of everything that has an ARN here."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +17,7 @@ _TABLES = {
     ResourceKind.MODEL: schema.models,
     ResourceKind.ENDPOINT_CONFIG: schema.endpoint_configs,
     ResourceKind.ENDPOINT: schema.endpoints,
+    ResourceKind.TRANSFORM_JOB: schema.transform_jobs,
 }
 
 

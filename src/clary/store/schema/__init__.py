@@ -31,6 +31,7 @@ from clary.store.schema.scaling import (
     scaling_policies,
     scheduled_actions,
 )
+from clary.store.schema.transform_jobs import transform_files, transform_jobs
 
 VERSION = "0009"
 """Revision of the last migration."""
@@ -66,4 +67,6 @@ __all__ = [
     "scaling_policies",
     "scheduled_actions",
     "tags",
+    "transform_files",
+    "transform_jobs",
 ]

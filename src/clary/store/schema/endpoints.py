@@ -63,7 +63,8 @@ instances = sa.Table(
     "instances",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("endpoint_name", sa.String(63), nullable=False, index=True),
+    # Or the name of a transform job's route, which is longer than any endpoint's.
+    sa.Column("endpoint_name", sa.String(80), nullable=False, index=True),
     sa.Column("variant_name", sa.String(63), nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("created_at", Timestamp, nullable=False),

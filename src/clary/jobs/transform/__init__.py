@@ -1,0 +1,1 @@
+"""Moves the data of transform jobs: input objects through the model to output objects."""

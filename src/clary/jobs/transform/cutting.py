@@ -1,0 +1,246 @@
+"""Cuts input into payloads: whole records, as many as a request may hold, or one by one.
+
+A payload is bytes as they stand in the input, record frames and line ends included. Its ``end`` is
+the byte of the input after it: where to go on when the payloads before are done with.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import google_crc32c
+
+from clary.errors import Error
+
+RECORDIO_MAGIC = 0xCED7230A
+_RECORDIO_HEAD = struct.Struct("<II")
+_TFRECORD_HEAD = struct.Struct("<QI")
+_CRC = struct.Struct("<I")
+
+
+class BadInput(Error):
+    """The input is not what the job says it is; the message is for the job's log."""
+
+
+class Payload(NamedTuple):
+    """The body of one request."""
+
+    body: bytes
+    end: int
+    """Byte of the input after it."""
+
+
+class Cutter(Protocol):
+    """Takes input as it is read."""
+
+    def feed(self, data: bytes) -> list[Payload]:
+        """Take more; return what is complete.
+
+        Raises:
+            BadInput: It has no such records, or one that is too large.
+        """
+        ...
+
+    def finish(self) -> list[Payload]:
+        """Return what is left at the end.
+
+        Raises:
+            BadInput: It ends inside a record.
+        """
+        ...
+
+
+def make_cutter(split_type: str, limit: int, *, single: bool, offset: int = 0) -> Cutter:
+    """Return what cuts this way.
+
+    Args:
+        split_type: ``None``, ``Line``, ``RecordIO`` or ``TFRecord``.
+        limit: Most bytes of a payload; 0: any number.
+        single: Whether each record is a payload of its own.
+        offset: Byte of the input that the first data begins at.
+    """
+    if split_type == "Line":
+        return LineCutter(limit, single=single, offset=offset)
+    if split_type in RECORD_LENGTHS:
+        length = RECORD_LENGTHS[split_type]
+        return FrameCutter(split_type, length, limit, single=single, offset=offset)
+    return WholeCutter(limit)
+
+
+def too_large(limit: int) -> BadInput:
+    """Return the complaint about a record that no request may hold (batch-transform.md 2)."""
+    megabytes = limit // (1024 * 1024)
+    return BadInput(f"Record is larger than {megabytes}MB. Please increase your max_payload")
+
+
+class WholeCutter:
+    """The whole input is one payload."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> list[Payload]:
+        self._held += data
+        if self._limit and len(self._held) > self._limit:
+            raise too_large(self._limit)
+        return []
+
+    def finish(self) -> list[Payload]:
+        return [Payload(bytes(self._held), len(self._held))] if self._held else []
+
+
+class LineCutter:
+    """Records are lines; their ends stay."""
+
+    def __init__(self, limit: int, *, single: bool, offset: int = 0) -> None:
+        self._limit = limit
+        self._single = single
+        self._held = bytearray()
+        self._offset = offset
+
+    def feed(self, data: bytes) -> list[Payload]:
+        searched = len(self._held)
+        self._held += data
+        return self._cut_single(searched) if self._single else self._cut_full(is_end=False)
+
+    def finish(self) -> list[Payload]:
+        payloads = [] if self._single else self._cut_full(is_end=True)
+        if self._held:
+            payloads += self._take([len(self._held)])
+        return payloads
+
+    def _cut_single(self, searched: int) -> list[Payload]:
+        ends = []
+        end = self._held.find(b"\n", searched) + 1
+        while end:
+            ends.append(end)
+            end = self._held.find(b"\n", end) + 1
+        self._check_rest(ends[-1] if ends else 0)
+        return self._take(ends)
+
+    def _cut_full(self, *, is_end: bool) -> list[Payload]:
+        if not self._limit:
+            return []
+        ends = []
+        start, held = 0, self._held
+        while len(held) - start > self._limit or (is_end and len(held) - start == self._limit):
+            end = held.rfind(b"\n", start, start + self._limit) + 1
+            if end <= start:
+                if len(held) - start == self._limit:
+                    break  # the last record, which just fits
+                raise too_large(self._limit)
+            ends.append(end)
+            start = end
+        return self._take(ends)
+
+    def _check_rest(self, start: int) -> None:
+        if self._limit and len(self._held) - start > self._limit:
+            raise too_large(self._limit)
+
+    def _take(self, ends: list[int]) -> list[Payload]:
+        payloads = []
+        start = 0
+        for end in ends:
+            if self._limit and end - start > self._limit:
+                raise too_large(self._limit)
+            payloads.append(Payload(bytes(self._held[start:end]), self._offset + end))
+            start = end
+        del self._held[:start]
+        self._offset += start
+        return payloads
+
+
+Lengths = Callable[[bytearray, int], int | None]
+"""Return the length of the record at a position, with its frame; None: not known yet."""
+
+
+class FrameCutter:
+    """Records say how long they are; their frames stay."""
+
+    def __init__(
+        self, name: str, length: Lengths, limit: int, *, single: bool, offset: int = 0
+    ) -> None:
+        self._name = name
+        self._length = length
+        self._limit = limit
+        self._single = single
+        self._held = bytearray()
+        self._whole = 0
+        """Bytes of whole records at the beginning of what is held."""
+        self._offset = offset
+
+    def feed(self, data: bytes) -> list[Payload]:
+        self._held += data
+        payloads: list[Payload] = []
+        start, position = 0, self._whole
+        while (length := self._length(self._held, position)) is not None:
+            if self._limit and length > self._limit:
+                raise too_large(self._limit)
+            end = position + length
+            if end > len(self._held):
+                break
+            if position > start and self._limit and end - start > self._limit:
+                payloads.append(self._payload(start, position))
+                start = position
+            position = end
+            if self._single:
+                payloads.append(self._payload(start, position))
+                start = position
+        del self._held[:start]
+        self._offset += start
+        self._whole = position - start
+        return payloads
+
+    def finish(self) -> list[Payload]:
+        if len(self._held) > self._whole:
+            raise BadInput(f"The {self._name} input ends inside of a record.")
+        return [self._payload(0, self._whole)] if self._whole else []
+
+    def _payload(self, start: int, end: int) -> Payload:
+        return Payload(bytes(self._held[start:end]), self._offset + end)
+
+
+def recordio_length(held: bytearray, position: int) -> int | None:
+    """MXNet's RecordIO: magic, length with three bits of flag, data padded to four bytes.
+
+    A record that holds the magic itself is written in several chunks (flags 1, 2, ..., 3).
+    """
+    start, is_inside = position, False
+    while True:
+        if position + _RECORDIO_HEAD.size > len(held):
+            return None
+        magic, head = _RECORDIO_HEAD.unpack_from(held, position)
+        if magic != RECORDIO_MAGIC:
+            raise BadInput("The input is no RecordIO: a record does not begin with the magic.")
+        flag, length = head >> 29, head & 0x1FFFFFFF
+        if (flag in (2, 3)) is not is_inside or flag > 3:
+            raise BadInput("The RecordIO input is broken: a record's chunks are out of order.")
+        position += _RECORDIO_HEAD.size + (length + 3) // 4 * 4
+        if flag in (0, 3):
+            return position - start
+        is_inside = True
+
+
+def tfrecord_length(held: bytearray, position: int) -> int | None:
+    """TFRecord: length, its CRC, data, its CRC. Both CRCs are checked."""
+    if position + _TFRECORD_HEAD.size > len(held):
+        return None
+    length, crc = _TFRECORD_HEAD.unpack_from(held, position)
+    if crc != _masked_crc(bytes(held[position : position + 8])):
+        raise BadInput("The input is no TFRecord, or broken: the checksum of a length is wrong.")
+    start = position + _TFRECORD_HEAD.size
+    end = start + length
+    if end + _CRC.size <= len(held):
+        (crc,) = _CRC.unpack_from(held, end)
+        if crc != _masked_crc(bytes(held[start:end])):
+            raise BadInput("The TFRecord input is broken: the checksum of a record is wrong.")
+    return int(end + _CRC.size - position)
+
+
+def _masked_crc(data: bytes) -> int:
+    crc = int(google_crc32c.value(data))
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+RECORD_LENGTHS: dict[str, Lengths] = {"RecordIO": recordio_length, "TFRecord": tfrecord_length}
