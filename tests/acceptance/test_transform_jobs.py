@@ -4,7 +4,6 @@ import bz2
 import gzip
 import json
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,18 +28,19 @@ def transform_fn(model, data, content_type, accept):
     if content_type == "text/csv":
         rows = [line.split(",") for line in data.splitlines()]
         return "\\n".join(f"{float(row[-1]) * 2:g}" for row in rows), accept
-    return "\\n".join(json.dumps({"keys": sorted(json.loads(l))}) for l in data.splitlines()), accept
+    keys = [sorted(json.loads(line)) for line in data.splitlines()]
+    return "\\n".join(json.dumps({"keys": key}) for key in keys), accept
 """
 
 
 @pytest.fixture(scope="module")
-def upper(server: Server) -> Iterator[str]:
-    yield a_model(server, "upper")
+def upper(server: Server) -> str:
+    return a_model(server, "upper")
 
 
 @pytest.fixture(scope="module")
-def double(server: Server) -> Iterator[str]:
-    yield a_model(server, "double", DOUBLE)
+def double(server: Server) -> str:
+    return a_model(server, "double", DOUBLE)
 
 
 def test_every_file_of_a_prefix_has_its_output_and_empty_ones_none(
@@ -184,9 +184,7 @@ def test_records_of_recordio_reach_the_model_in_their_frames(server: Server, upp
     put(server, "recordio", {"in/good.rec": record * 3, "in/torn.rec": record + record[:9]})
     kind = {"ContentType": "application/x-recordio-protobuf", "SplitType": "RecordIO"}
     out = {"AssembleWith": "None"}
-    start(
-        server, "recordio", upper, "s3://recordio/in", "s3://recordio/out", into=kind, out=out
-    )
+    start(server, "recordio", upper, "s3://recordio/in", "s3://recordio/out", into=kind, out=out)
     assert finish(server, "recordio", "Failed")["FailureReason"] == CLIENT
     expected = {"out/good.rec.out": record.upper() * 3}
     assert outputs(server, "recordio", "out") == expected

@@ -21,7 +21,7 @@ def model_fn(model_dir):
 def transform_fn(model, data, content_type, accept):
     with open(os.environ["SEEN"], "a") as seen:
         seen.write(data[:9] + "\\n")
-    time.sleep(0.05)
+    time.sleep(0.03)
     return "\\n".join(line.rpartition(",")[2] + "," + line for line in data.splitlines()), accept
 """
 
@@ -32,9 +32,7 @@ EXPECTED = b"".join(b"%d,%09d,%0120d,%d\n" % (n * 7, n, n, n * 7) for n in range
 def prepare(server: Server, seen: Path) -> None:
     a_model(server, "slow", SLOW, SEEN=str(seen))
     put(server, "rows", {"in/a.csv": b"1,2\n", "in/b.csv": ROWS})
-    start(
-        server, "killed", "slow", "s3://rows/in", "s3://rows/out", MaxPayloadInMB=1
-    )
+    start(server, "killed", "slow", "s3://rows/in", "s3://rows/out", MaxPayloadInMB=1)
 
 
 def is_half_done(server: Server) -> bool:

@@ -56,7 +56,10 @@ _TABLE: dict[tuple[str | None, str | None], dict[type[Error], Spelling]] = {
         LimitExceeded: ("ResourceLimitExceeded", 400),
         AccessDenied: ("AccessDeniedException", 400),
     },
-    ("sagemaker", "CreateTransformJob"): {AlreadyExists: ("ResourceInUse", 400)},
+    ("sagemaker", "CreateTransformJob"): {
+        AlreadyExists: ("ResourceInUse", 400),
+        NotFound: ("ResourceNotFound", 400),
+    },
     ("sagemaker", "DescribeTransformJob"): {NotFound: ("ResourceNotFound", 400)},
     ("sagemaker", "StopTransformJob"): {NotFound: ("ResourceNotFound", 400)},
     ("sagemaker", "DeleteEndpoint"): {InUse: ("ValidationException", 400)},

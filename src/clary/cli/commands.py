@@ -194,6 +194,53 @@ def logs(
     showing.logs(_api(), name, follow=follow, lines=lines, variant=variant, instance=instance)
 
 
+@app.command()
+def transform(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="s3:// prefix of the input.")],
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="s3:// path of the output.")],
+    name: Annotated[str | None, typer.Option(help="Name of the job.")] = None,
+    instances: Annotated[int, typer.Option(help="Instances that share the files.", min=1)] = 1,
+    instance_type: Annotated[str, typer.Option(help="What they are.")] = "ml.m5.large",
+    content_type: Annotated[str | None, typer.Option(help="Of requests.")] = None,
+    accept: Annotated[str | None, typer.Option(help="Of answers.")] = None,
+    split: Annotated[str, typer.Option(help="None, Line, RecordIO or TFRecord.")] = "Line",
+    strategy: Annotated[
+        str | None, typer.Option(help="MultiRecord or SingleRecord.", metavar="STRATEGY")
+    ] = None,
+    payload: Annotated[
+        int | None, typer.Option(help="Most MB of a request; 0: whole files.", min=0)
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Open requests of each instance.", min=1)
+    ] = None,
+    input_filter: Annotated[str | None, typer.Option(help="What the model gets.")] = None,
+    output_filter: Annotated[str | None, typer.Option(help="What is written.")] = None,
+    join: Annotated[bool, typer.Option("--join", help="Write input and answer.")] = False,
+    wait: Annotated[bool, typer.Option(help="Show progress until it has ended.")] = True,
+) -> None:
+    """Run every object under a prefix through a model (a batch transform job)."""
+    from clary.cli import transforming
+
+    options = {
+        "instances": instances,
+        "instance_type": instance_type,
+        "content_type": content_type,
+        "accept": accept,
+        "split": split,
+        "strategy": strategy,
+        "payload": payload,
+        "concurrency": concurrency,
+        "input_filter": input_filter,
+        "output_filter": output_filter,
+        "join": join,
+    }
+    request = transforming.job_request(
+        name=name, model=model, source=source, output=output, options=options
+    )
+    transforming.transform(_api(), request, wait=wait)
+
+
 @app.command("rm")
 def remove(name: EndpointName) -> None:
     """Delete an endpoint, and the model and configuration that `deploy` made for it."""
