@@ -34,6 +34,7 @@ GROUPS = (
     "metrics",
     "shadow",
     "capture",
+    "transform",
     "batching",
     "multi_model",
     "alarms",

@@ -101,7 +101,7 @@ def test_each_row_is_what_the_model_itself_says(server: Server, model: Any) -> N
 @pytest.mark.slow
 def test_a_gigabyte_is_classified_in_flat_memory(tmp_path: Path, model: Any) -> None:
     block = text_of(0, 100_000)
-    count = 2 * 1024**3 // 2 // len(block)
+    count = 1024**3 // len(block)
     peaks = dict.fromkeys(("clary-control", "clary-jobs", "clary-objects"), 0)
     with Server(tmp_path) as server:
         deploy(server, model)
@@ -124,7 +124,7 @@ def test_a_gigabyte_is_classified_in_flat_memory(tmp_path: Path, model: Any) -> 
         took = job["TransformEndTime"] - job["TransformStartTime"]
         print(f"1 GB took {took}; before {before} KiB; peaks {peaks} KiB")
         assert peaks["clary-control"] < before["clary-control"] + 64 * 1024
-        assert peaks["clary-jobs"] < 400 * 1024
+        assert peaks["clary-jobs"] < 600 * 1024
 
 
 def rss_kib(server: Server, word: str, *, peak: bool = False) -> int:

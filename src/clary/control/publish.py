@@ -157,9 +157,7 @@ class Publisher:
                     await gateway.has_seen(self._version)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        gateway = Gateway(
-            writer, self.on_model_message, self.on_metrics, self.on_changed
-        )
+        gateway = Gateway(writer, self.on_model_message, self.on_metrics, self.on_changed)
         snapshot = {
             "type": "snapshot",
             "version": self._version,

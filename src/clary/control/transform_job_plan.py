@@ -14,7 +14,7 @@ An instance that fails (its model does not load) fails the job.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clary.control.endpoint_plan import (
+from clary.control.instances import (
     Action,
     AddInstance,
     KnownInstance,

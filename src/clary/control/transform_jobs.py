@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import Protocol
 
 from clary.clock import Clock
-from clary.control.endpoint_plan import (
+from clary.control.endpoints import InstanceFleet, RoutePublisher
+from clary.control.instances import (
     AddInstance,
     KnownInstance,
     RemoveInstance,
     StartInstance,
     StopInstance,
 )
-from clary.control.endpoints import InstanceFleet, RoutePublisher
 from clary.control.transform_job_plan import TransformPlan, plan_transform_job
 from clary.fleet.instance import InstanceOrder
 from clary.resources.instance import InstanceRecord

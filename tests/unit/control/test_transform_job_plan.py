@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from builders import A_TIME, a_model, an_instance
-from clary.control.endpoint_plan import AddInstance, KnownInstance, RemoveInstance, StopInstance
+from clary.control.instances import AddInstance, KnownInstance, RemoveInstance, StopInstance
 from clary.control.transform_job_plan import plan_transform_job
 from clary.fleet.instance import ObservedInstance
 from clary.fleet.launchers.base import InstanceState

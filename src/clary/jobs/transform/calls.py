@@ -14,9 +14,9 @@ from clary.errors import (
     Overloaded,
 )
 from clary.messages import encode_meta
-from clary.resources.transform_job import VARIANT
 from clary.router.invocation import Invocation
 from clary.router.router import Router
+from clary.router.table import Variant
 
 RETRY_PAUSES_S = (0.1, 0.5, 2.0)
 BUSY_PAUSE_S = 0.2
@@ -146,9 +146,12 @@ class Caller:
 
     def instances(self) -> list[str]:
         """Return the instances that take requests now."""
-        endpoint = self._router.find(self._route)
-        variant = None if endpoint is None else endpoint.variant(VARIANT)
+        variant = self._variant()
         return [] if variant is None else [instance.id for instance in variant.instances]
+
+    def _variant(self) -> Variant | None:
+        endpoint = self._router.find(self._route)
+        return None if endpoint is None else endpoint.variants[0]
 
     async def call(self, instance_id: str, body: bytes) -> bytes:
         """Return the model's answer.
@@ -201,8 +204,7 @@ class Caller:
     ) -> TransformCall:
         """Hand a request to an instance, as soon as that has a worker for it."""
         while True:
-            endpoint = self._router.find(self._route)
-            variant = None if endpoint is None else endpoint.variant(VARIANT)
+            variant = self._variant()
             instances = () if variant is None else variant.instances
             instance = next((i for i in instances if i.id == instance_id), None)
             if variant is None or instance is None:

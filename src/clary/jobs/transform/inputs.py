@@ -52,7 +52,8 @@ def names_below(prefix: str, keys: Sequence[str]) -> list[str]:
     """Return what keys are called relative to a prefix that need not be a folder.
 
     What lies in the folder of the prefix's name is relative to that, all else to the folder that
-    the prefix itself lies in. Where two would then be called the same, all are relative to the latter.
+    the prefix itself lies in. Where two would then be called the same, all are relative to the
+    latter.
     """
     folder = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
     above = prefix[: prefix.rfind("/") + 1]
