@@ -33,7 +33,7 @@ from clary.store.schema.scaling import (
 )
 from clary.store.schema.transform_jobs import transform_files, transform_jobs
 
-VERSION = "0009"
+VERSION = "0010"
 """Revision of the last migration."""
 
 __all__ = [
