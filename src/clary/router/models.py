@@ -29,7 +29,7 @@ Say = Callable[[Mapping[str, Any]], None]
 class ModelAddress:
     """A loaded model on one instance."""
 
-    __slots__ = ("address", "calls", "channel", "keep", "path", "told_at", "used_at")
+    __slots__ = ("address", "calls", "channel", "is_spent", "keep", "path", "used_at")
 
     def __init__(self, place: Mapping[str, Any], channel: FrameChannel | HttpChannel) -> None:
         self.address: str = place["address"]
@@ -39,6 +39,8 @@ class ModelAddress:
         self.used_at = time.monotonic()
         self.calls = 0
         """Since control was told last."""
+        self.is_spent = False
+        """Whether it was called, and control has not heard yet that it may go."""
 
 
 class ModelTable:
@@ -255,10 +257,13 @@ class ModelsChannel:
 
     def _ask(self, name: str) -> None:
         # What was used when decides what has to go for it.
+        self._tell_usage()
+        self._say({"type": "load", "instance": self.instance_id, "model": name})
+
+    def _tell_usage(self) -> None:
         used = list(self.usage())
         if used:
             self._say({"type": "used", "models": used})
-        self._say({"type": "load", "instance": self.instance_id, "model": name})
 
     # Channel ------------------------------------------------------------------------------
 
@@ -283,6 +288,7 @@ class ModelsChannel:
                 return
         model.used_at = time.monotonic()
         model.calls += 1
+        model.is_spent = True
         if isinstance(channel, FrameChannel):
             invocation.channel = channel
             channel.submit(invocation)
@@ -358,9 +364,9 @@ class ModelsChannel:
             channel.expire(now)
         self._retired = [channel for channel in self._retired if channel.outstanding]
         for name, model in self._models.items():
-            if not model.keep and model.calls and not self.is_busy(name):
-                model.calls = 0
-                self._say({"type": "used", "models": [(self.instance_id, name, model.used_at, 1)]})
+            if not model.keep and model.is_spent and not self.is_busy(name):
+                model.is_spent = False
+                self._tell_usage()
                 self._say({"type": "idle", "instance": self.instance_id, "model": name})
         self._count()
 
