@@ -45,7 +45,7 @@ class TransformPlan:
     actions: tuple[Action, ...] = ()
     route: EndpointRoute | None = None
     has_started: bool = False
-    """All instances are there, for the first time."""
+    """The first instance is there, from which on data moves."""
 
     needs_jobs: bool = False
     """The jobs process has something to do, or to hear."""
@@ -83,7 +83,7 @@ def plan_transform_job(
     return TransformPlan(
         actions=actions,
         route=_route(job, healthy),
-        has_started=job.started_at is None and len(healthy) >= job.instance_count,
+        has_started=job.started_at is None and bool(healthy),
         needs_jobs=bool(healthy) or job.status is TransformJobStatus.STOPPING,
         check_again_in_s=CHECK_S,
     )

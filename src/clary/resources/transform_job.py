@@ -127,7 +127,7 @@ class TransformJob:
     created_at: datetime
     modified_at: datetime
     started_at: datetime | None
-    """When its instances were there."""
+    """When the first of its instances was there: no data moved before."""
 
     ended_at: datetime | None
 

@@ -125,7 +125,7 @@ def test_members_that_contradict_each_other(
 
 
 def test_a_quota_of_instances_holds_for_jobs(sagemaker: Any, request_of: dict[str, Any]) -> None:
-    resources = {"InstanceType": "ml.p3.16xlarge", "InstanceCount": 1000}
+    resources = {"InstanceType": "ml.p3.16xlarge", "InstanceCount": 1_000_000}
     code, message = refusal(
         sagemaker.create_transform_job, **{**request_of, "TransformResources": resources}
     )
