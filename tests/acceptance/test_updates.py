@@ -1,5 +1,6 @@
 """Updates of endpoints under a steady load: no call is lost, whatever becomes of the update."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -61,6 +62,27 @@ STRATEGIES = {
 }
 
 
+STEPS = {
+    "all-at-once": ["Creating", "ActivatingTraffic", "Baking"],
+    "canary": ["Creating", *("ActivatingTraffic", "Baking") * 2],
+    "linear": ["Creating", *("ActivatingTraffic", "Baking") * 2],
+    "rolling": ["Creating", "ActivatingTraffic", "Baking"] * 2,
+}
+"""What the new fleet's variant is busy with, one after the other."""
+
+
+def deployment_events(server: Server, name: str) -> list[dict[str, Any]]:
+    """The details of an endpoint's deployment events, once each, as its file has them."""
+    lines = (server.data_dir / "events.jsonl").read_text().splitlines()
+    events = {event["id"]: event for event in map(json.loads, lines)}.values()
+    return [
+        event["detail"]
+        for event in events
+        if event["detail-type"] == "SageMaker Endpoint Deployment State Change"
+        and event["detail"]["EndpointName"] == name
+    ]
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_policy_moves_traffic_step_by_step_while_control_is_killed(
     server: Server, strategy: str
@@ -92,6 +114,14 @@ def test_a_policy_moves_traffic_step_by_step_while_control_is_killed(
         wait_for(
             lambda: len(server.pids("clary-host", f" {strategy}/")) == 2, what="the old to stop"
         )
+        wait_for(
+            lambda: len(deployment_events(server, strategy)) >= len(STEPS[strategy]),
+            what="the events of all steps",
+        )
+        told = deployment_events(server, strategy)
+        variants = [detail["PendingDeploymentSummary"]["ProductionVariants"][0] for detail in told]
+        assert [v["VariantStatus"][0]["Status"] for v in variants] == STEPS[strategy]
+        assert {detail["EndpointStatus"] for detail in told} == {"UPDATING"}
 
 
 def test_counts_and_weights_change_while_control_is_killed(server: Server) -> None:

@@ -47,6 +47,7 @@ from clary.store.endpoint_rows import (
     load_endpoint,
     progress_columns,
     take_snapshot,
+    tell_progress,
     update_row,
     write_states,
 )
@@ -136,6 +137,7 @@ class Deployments:
                 "modified_at": now,
             }
             update_row(connection, row, **changed)
+            tell_progress(connection, self._namespace, name)
             return replace(endpoint, deployment=deployment, **changed)
 
         return await self._database.write(
@@ -173,7 +175,10 @@ class Deployments:
             if variants is not None:
                 values["variants"] = dump_states(variants)
             statement = deployments.update().where(deployments.c.endpoint_key == row.name_key)
-            return bool(connection.execute(statement.values(**values)).rowcount)
+            is_written = bool(connection.execute(statement.values(**values)).rowcount)
+            if is_written and progress is not None:
+                tell_progress(connection, self._namespace, name)
+            return is_written
 
         return await self._database.write(
             apply,

@@ -29,7 +29,7 @@ from clary.store.documents import (
     load_model,
 )
 from clary.store.endpoint_configs import ENDPOINT_CONFIGS
-from clary.store.events import append_endpoint_event
+from clary.store.events import append_deployment_event, append_endpoint_event
 from clary.store.models import MODELS
 from clary.store.schema import deployments, endpoint_variants, endpoints
 
@@ -189,6 +189,15 @@ def tell_status(connection: Connection, key: str) -> None:
     """Write down for others that an endpoint has come to another status."""
     row = connection.execute(sa.select(endpoints).where(endpoints.c.name_key == key)).one()
     append_endpoint_event(connection, row)
+
+
+def tell_progress(connection: Connection, namespace: Namespace, name: str) -> None:
+    """Write down for others how far the deployment of an endpoint is, if it has one."""
+    row = find_row(connection, name)
+    assert row is not None, "only what is there comes further"
+    endpoint = load_endpoint(connection, namespace, row)
+    if endpoint.deployment is not None:
+        append_deployment_event(connection, row, endpoint, endpoint.deployment)
 
 
 def insert_endpoint(connection: Connection, endpoint: Endpoint) -> None:

@@ -41,6 +41,7 @@ from clary.store.endpoint_rows import (
     instances_in_use,
     load_endpoint,
     take_snapshot,
+    tell_progress,
     tell_status,
     update_row,
     variant_states,
@@ -366,6 +367,8 @@ class Endpoints:
             # First, so that who hears of the status finds the fleet that it speaks of.
             follow_event(connection, endpoint, row, event, now)
             update_row(connection, row, status=status, failure_reason=reason, modified_at=now)
+            if event is EndpointEvent.GAVE_UP:
+                tell_progress(connection, self._namespace, name)
             return True
 
         return await self._database.write(

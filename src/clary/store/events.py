@@ -13,9 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from clary.resources.endpoint import VariantState
-from clary.resources.events import complete, endpoint_event
+from clary.resources.endpoint import Deployment, Endpoint, VariantState
+from clary.resources.endpoint_descriptions import serialize_deployment
+from clary.resources.events import complete, deployment_event, endpoint_event
 from clary.resources.names import Namespace, ResourceKind
+from clary.resources.variant_status import variant_status
 from clary.store.database import Database
 from clary.store.schema import endpoint_variants, event_receivers, events, tags
 
@@ -58,6 +60,33 @@ def append_endpoint_event(connection: Connection, row: Row[Any]) -> None:
         connection: Of the transaction in which it did.
         row: Of the table ``endpoints``, as it is now.
     """
+    append_event(connection, _event_of(connection, row))
+
+
+def append_deployment_event(
+    connection: Connection, row: Row[Any], endpoint: Endpoint, deployment: Deployment
+) -> None:
+    """Write the event of a deployment that has begun, come further, or turned back.
+
+    Args:
+        connection: Of the transaction in which it did.
+        row: Of the table ``endpoints``, as it is now.
+        endpoint: The same.
+        deployment: Its deployment, as it is now.
+    """
+    found = {state.name: variant_status(endpoint, state) for state in endpoint.all_variants}
+    append_event(
+        connection,
+        deployment_event(
+            _event_of(connection, row),
+            pending=serialize_deployment(endpoint, deployment),
+            statuses={name: [status] for name, status in found.items() if status},
+            at=deployment.progress_at,
+        ),
+    )
+
+
+def _event_of(connection: Connection, row: Row[Any]) -> dict[str, Any]:
     table = endpoint_variants
     states = [
         VariantState(
@@ -74,19 +103,16 @@ def append_endpoint_event(connection: Connection, row: Row[Any]) -> None:
     of_endpoint = (tags.c.kind == ResourceKind.ENDPOINT) & (tags.c.name_key == row.name_key)
     found = connection.execute(sa.select(tags.c.key, tags.c.value).where(of_endpoint))
     production = len(row.config["variants"])
-    append_event(
-        connection,
-        endpoint_event(
-            row.name,
-            config_name=row.config["name"],
-            status=row.status,
-            variants=states[:production],
-            shadow_variants=states[production:],
-            failure_reason=row.failure_reason,
-            created_at=row.created_at,
-            modified_at=row.modified_at,
-            tags={key: value for key, value in found},
-        ),
+    return endpoint_event(
+        row.name,
+        config_name=row.config["name"],
+        status=row.status,
+        variants=states[:production],
+        shadow_variants=states[production:],
+        failure_reason=row.failure_reason,
+        created_at=row.created_at,
+        modified_at=row.modified_at,
+        tags={key: value for key, value in found},
     )
 
 

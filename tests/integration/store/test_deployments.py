@@ -194,3 +194,57 @@ def test_what_is_missing_or_busy_is_refused_and_nothing_changes(
             await _begin(store)
 
     runner.run(story())
+
+
+def test_each_step_leaves_an_event(store: Store, runner: asyncio.Runner) -> None:
+    async def story() -> list[dict[str, Any]]:
+        await store.events.register(["file"])
+        await _in_service(store)
+        await _begin(store, deployment_config=canary())
+        for phase in (DeploymentPhase.ACTIVATING, DeploymentPhase.BAKING):
+            progress = Progress(phase=phase, step=1)
+            assert await store.deployments.record("digits", 2, progress=progress)
+        # Of another generation, or only of counts: nobody hears of these.
+        assert not await store.deployments.record("digits", 1, progress=Progress())
+        found = await store.endpoints.get("digits")
+        assert found.deployment is not None
+        await store.deployments.record("digits", 2, variants=found.deployment.variants)
+        await store.endpoints.record_event("digits", 2, GAVE_UP, failure_reason="alarm")
+        await store.endpoints.record_event("digits", 2, READY)
+        pending = await store.events.pending("file", limit=100)
+        return [dict(event.document) for event in pending]
+
+    told = runner.run(story())
+    endpoint, deployment = (
+        [event["detail"] for event in told if event["detail-type"].endswith(kind)]
+        for kind in ("Endpoint State Change", "Deployment State Change")
+    )
+    assert [detail["EndpointStatus"] for detail in endpoint] == [
+        *("CREATING", "IN_SERVICE", "UPDATING", "ROLLING_BACK", "IN_SERVICE")
+    ]
+    of_new = [detail["PendingDeploymentSummary"]["ProductionVariants"][0] for detail in deployment]
+    assert [variant["VariantStatus"][0]["Status"] for variant in of_new] == [
+        *("Creating", "ActivatingTraffic", "Baking", "Deleting")
+    ]
+    assert [detail["EndpointStatus"] for detail in deployment] == [
+        *("UPDATING", "UPDATING", "UPDATING", "ROLLING_BACK")
+    ]
+    assert deployment[3]["FailureReason"] == "alarm"
+    assert {detail["EndpointConfigName"] for detail in deployment} == {"digits"}
+    for detail in deployment:
+        summary = detail["PendingDeploymentSummary"]
+        assert summary["EndpointConfigName"] == "new"
+        assert isinstance(summary["StartTime"], int)
+
+
+def test_a_change_of_counts_is_no_deployment(store: Store, runner: asyncio.Runner) -> None:
+    async def story() -> set[str]:
+        await store.events.register(["file"])
+        await _in_service(store)
+        change = VariantChange(variant_name="AllTraffic", count=3)
+        await store.endpoints.change_variants("digits", [change], quotas=QUOTAS)
+        await store.endpoints.record_event("digits", 2, GAVE_UP)
+        pending = await store.events.pending("file", limit=100)
+        return {event.document["detail-type"] for event in pending}
+
+    assert runner.run(story()) == {"SageMaker Endpoint State Change"}

@@ -10,11 +10,11 @@ from clary.api.sagemaker.definitions import (
     serialize_page,
     without_empties,
 )
-from clary.api.sagemaker.endpoint_descriptions import serialize_endpoint
 from clary.errors import InvalidRequest
 from clary.resources.async_inference import TEST_MESSAGE
 from clary.resources.deployment_policy import parse_policy
 from clary.resources.endpoint import Endpoint
+from clary.resources.endpoint_descriptions import serialize_endpoint
 from clary.resources.names import ResourceKind
 from clary.resources.new_fleet import VariantProperty
 from clary.resources.variant_changes import VariantChange

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from clary.api.sagemaker.variant_status import pending_variant_status, variant_status
 from clary.resources.data_capture import is_enabled
 from clary.resources.endpoint import (
     MAX_FAILURE_REASON,
@@ -14,6 +13,7 @@ from clary.resources.endpoint import (
 )
 from clary.resources.endpoint_config import ProductionVariant
 from clary.resources.model import Model
+from clary.resources.variant_status import pending_variant_status, variant_status
 
 _KEPT_OF_VARIANT = ("ManagedInstanceScaling", "RoutingConfig")
 _KEPT_OF_CONFIG = ("AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig")
@@ -52,12 +52,13 @@ def serialize_endpoint(endpoint: Endpoint) -> dict[str, Any]:
             definition["DataCaptureConfig"], is_serving=endpoint.status in SERVING
         )
     if endpoint.deployment:
-        reply["PendingDeploymentSummary"] = _serialize_deployment(endpoint, endpoint.deployment)
+        reply["PendingDeploymentSummary"] = serialize_deployment(endpoint, endpoint.deployment)
     reply.update({name: definition[name] for name in _KEPT_OF_CONFIG if name in definition})
     return reply
 
 
-def _serialize_deployment(endpoint: Endpoint, deployment: Deployment) -> dict[str, Any]:
+def serialize_deployment(endpoint: Endpoint, deployment: Deployment) -> dict[str, Any]:
+    """Return a deployment as PendingDeploymentSummary shows it."""
     config = deployment.config
     states = {state.name: state for state in deployment.variants}
 

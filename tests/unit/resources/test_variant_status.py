@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from builders import a_variant_state
-from clary.api.sagemaker.variant_status import pending_variant_status, variant_status
 from clary.resources.endpoint import DeploymentPhase, EndpointStatus, Progress
+from clary.resources.variant_status import pending_variant_status, variant_status
 from deployments import an_update, canary, rolling
 
 LAUNCHING, ACTIVATING, BAKING = DeploymentPhase
