@@ -143,6 +143,12 @@ class SnsOperations(SNSResponse):
                 return ActionResult({"SubscriptionArn": subscription.arn})
         raise SNSInvalidParameter("Invalid parameter: Token")
 
+    def publish(self) -> ActionResult:
+        topic_arn = self._get_param("TopicArn")
+        if topic_arn is not None and topic_arn not in self.backend.topics:
+            raise SNSNotFoundError("Topic does not exist")  # moto speaks of an endpoint
+        return super().publish()
+
     def list_subscriptions(self) -> ActionResult:
         return _with_pending(super().list_subscriptions())
 
