@@ -78,12 +78,12 @@ class LogTimes:
             self._begin(0, state.st_mtime_ns)
             return
         (self._base, _), (self._end, self._time_ms) = records
-        self._file = _open(times_path(self._path))
+        self._file = open_to_append(times_path(self._path))
 
     def _begin(self, base: int, time_ns: int) -> None:
         """Start a new file of times, in one step for those who read."""
         partial = times_path(self._path) + ".partial"
-        file = _open(partial, os.O_TRUNC)
+        file = open_to_append(partial, os.O_TRUNC)
         if self._file >= 0:
             os.close(self._file)
         self._file = file
@@ -149,5 +149,26 @@ def read_ends(log: str) -> Optional[Tuple[Tuple[int, int], Tuple[int, int]]]:
     return (base, time_ms), (end, last_ms)
 
 
-def _open(path: str, more: int = 0) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | more, 0o644)
+def open_to_append(path: str, more: int = 0) -> int:
+    """Open a log, or what belongs to it, to write at its end; make it and its directory if need be.
+
+    Empty directories of logs are removed by the upkeep at any moment, also between the making of a
+    directory and of the first file in it: then it is made once more.
+
+    Args:
+        path: The file.
+        more: Further flags of ``os.open``.
+
+    Returns:
+        A descriptor, which children do not inherit.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | more
+    for _ in range(3):
+        try:
+            return os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+    return os.open(path, flags, 0o644)

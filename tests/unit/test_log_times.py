@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from clary.log_times import RECORD, LogTimes, older_path, read_ends, times_path
+from clary.log_times import (
+    RECORD,
+    LogTimes,
+    older_path,
+    open_to_append,
+    read_ends,
+    times_path,
+)
 
 
 class Log:
@@ -98,3 +105,12 @@ def test_no_times_are_no_ends(tmp_path: Path) -> None:
     assert read_ends(str(tmp_path / "none.log")) is None
     (tmp_path / "torn.log.times").write_bytes(b"123")
     assert read_ends(str(tmp_path / "torn.log")) is None
+
+
+def test_a_log_is_opened_though_its_empty_directory_was_just_removed(tmp_path: Path) -> None:
+    path = tmp_path / "endpoints" / "e" / "AllTraffic" / "i-1.log"
+    for text in (b"one\n", b"two\n"):
+        log = open_to_append(str(path))
+        os.write(log, text)
+        os.close(log)
+    assert path.read_bytes() == b"one\ntwo\n"

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from clary.log_times import open_to_append
 from clary.supervisor.plan import Role
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -92,7 +93,8 @@ class Children:
         """
         environment["CLARY_LIFELINE_FD"] = str(self._lifeline_read)
         environment["CLARY_LIFE"] = self._life
-        with open(log, "ab", buffering=0) as output:
+        output = open_to_append(log)
+        try:
             process = subprocess.Popen(
                 argv,
                 env=environment,
@@ -103,6 +105,8 @@ class Children:
                 pass_fds=(self._lifeline_read, *pass_fds),
                 process_group=0,
             )
+        finally:
+            os.close(output)
         child = Child(id=id, process=process, started_at=time.monotonic(), role=role)
         self._children[id] = child
         self._by_pid[process.pid] = child

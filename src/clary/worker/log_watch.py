@@ -1,10 +1,9 @@
 """An instance's logs: in use as long as somebody may write, their times noted, and cut in time."""
 
 import fcntl
-import os
 from typing import List
 
-from clary.log_times import LogTimes
+from clary.log_times import LogTimes, open_to_append
 
 NOTE_S = 0.25
 """How often times are noted while there are lines."""
@@ -48,7 +47,7 @@ class LogWatch:
 
 def open_log(path: str) -> int:
     """Open a log, and mark it as in use until this process and all its workers have ended."""
-    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    log = open_to_append(path)
     try:
         fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

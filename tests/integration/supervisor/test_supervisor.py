@@ -176,6 +176,15 @@ def test_spawning_is_idempotent_and_the_dead_stay_listed_until_forgotten(start):
     assert running.ask(op="signal", id="i-1", signal=9, group=True)["delivered"] is False
 
 
+def test_the_directory_of_a_log_is_made_again_when_somebody_has_removed_it(start, tmp_path):
+    log = tmp_path / "removed" / "AllTraffic" / "i-1.log"
+    running = start()
+    running.ask(
+        op="spawn", id="i-1", argv=[sys.executable, "-c", "print('here')"], env={}, log=str(log)
+    )
+    wait_for(lambda: log.exists() and log.read_text() == "here\n", "its line")
+
+
 def test_the_group_of_a_dead_child_can_still_be_reached(start, tmp_path):
     pid_file = tmp_path / "grandchild"
     code = (
