@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -106,8 +106,21 @@ def serialize_value(shape: Shape, value: Any) -> Any:
     return format_float(value) if kind in ("float", "double") else value
 
 
-def serialize_members(shape: Shape, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a structure's members by their names on the wire, without those that are None."""
+def serialize_members(
+    shape: Shape,
+    values: Mapping[str, Any],
+    serialize: Callable[[Shape, Any], Any] = serialize_value,
+) -> dict[str, Any]:
+    """Return a structure's members by their names on the wire, without those that are None.
+
+    Args:
+        shape: The structure.
+        values: Its members.
+        serialize: Makes a member what the format can carry.
+
+    Raises:
+        ValueError: A member is unknown to the model.
+    """
     members = shape.members
     serialized = {}
     for name, value in values.items():
@@ -116,7 +129,7 @@ def serialize_members(shape: Shape, values: Mapping[str, Any]) -> dict[str, Any]
         member = members.get(name)
         if member is None:
             raise ValueError(f"{shape.name} has no member {name}")
-        serialized[member.serialization.get("name", name)] = serialize_value(member, value)
+        serialized[member.serialization.get("name", name)] = serialize(member, value)
     return serialized
 
 

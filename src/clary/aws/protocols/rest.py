@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -48,6 +48,42 @@ def parse_bindings(shape: Shape, request: HttpRequest, uri: Mapping[str, str]) -
             } or None
         if value is not None:
             parsed[name] = value
+    return parsed
+
+
+def parse_request(
+    shape: Shape,
+    request: HttpRequest,
+    uri: Mapping[str, str],
+    *,
+    body_is_streamed: bool,
+    parse_document: Callable[[Shape, bytes], Any],
+) -> dict[str, Any]:
+    """Return all members of a request: those that are bound outside of the body, and the body's.
+
+    Args:
+        shape: The operation's input.
+        request: The request.
+        uri: Decoded parts of the path.
+        body_is_streamed: Leave a body of plain bytes aside.
+        parse_document: Reads a body that is a document of the protocol, as a value of a shape.
+
+    Raises:
+        Fault: A value is not of its shape's type.
+    """
+    parsed = parse_bindings(shape, request, uri)
+    payload = shape.serialization.get("payload")
+    if payload is None:
+        bound = body_members(shape)
+        if bound and request.body:
+            members = parse_document(shape, request.body) or {}
+            parsed.update({name: value for name, value in members.items() if name in bound})
+        return parsed
+    member = shape.members[payload]
+    if not request.body or (is_stream(member) and body_is_streamed):
+        return parsed
+    read = parse_stream if is_stream(member) else parse_document
+    parsed[payload] = read(member, request.body)
     return parsed
 
 

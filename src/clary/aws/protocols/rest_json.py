@@ -19,6 +19,7 @@ from clary.aws.protocols.json_values import (
     parse_value,
     serialize_members,
 )
+from clary.aws.service_models import Shape
 
 _JSON = "application/json"
 
@@ -34,23 +35,15 @@ class RestJsonProtocol:
         *,
         body_is_streamed: bool = False,
     ) -> dict[str, Any]:
-        shape = operation.input_shape
-        if shape is None:
+        if operation.input_shape is None:
             return {}
-        parsed = rest.parse_bindings(shape, request, uri)
-        payload = shape.serialization.get("payload")
-        if payload is not None:
-            member = shape.members[payload]
-            if not rest.is_stream(member):
-                if request.body:
-                    parsed[payload] = parse_value(member, load_json(request.body))
-            elif not body_is_streamed and request.body:
-                parsed[payload] = rest.parse_stream(member, request.body)
-        elif rest.body_members(shape):
-            members = parse_value(shape, load_json(request.body)) or {}
-            bound = rest.body_members(shape)
-            parsed.update({name: value for name, value in members.items() if name in bound})
-        return parsed
+        return rest.parse_request(
+            operation.input_shape,
+            request,
+            uri,
+            body_is_streamed=body_is_streamed,
+            parse_document=_parse,
+        )
 
     def serialize(
         self, operation: OperationModel, result: Mapping[str, Any], request_id: str
@@ -94,12 +87,16 @@ class RestJsonProtocol:
         )
 
 
-def _bound(shape: Any) -> set[str]:
+def _parse(shape: Shape, body: bytes) -> Any:
+    return parse_value(shape, load_json(body))
+
+
+def _bound(shape: Shape) -> set[str]:
     """Return the members that do not travel in the body."""
     return set(shape.members) - set(rest.body_members(shape))
 
 
-def _stream_type(shape: Any) -> str:
+def _stream_type(shape: Shape) -> str:
     if shape.serialization.get("eventstream"):
         return "application/vnd.amazon.eventstream"
     return "text/plain" if shape.type_name == "string" else "application/octet-stream"

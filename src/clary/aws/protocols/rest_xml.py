@@ -17,6 +17,7 @@ from clary.aws.protocols.xml_values import (
     serialize_structure,
     text_content,
 )
+from clary.aws.service_models import Shape
 
 _PROLOG = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 _XML = "application/xml"
@@ -60,21 +61,15 @@ class RestXmlProtocol:
         *,
         body_is_streamed: bool = False,
     ) -> dict[str, Any]:
-        shape = operation.input_shape
-        if shape is None:
+        if operation.input_shape is None:
             return {}
-        parsed = rest.parse_bindings(shape, request, uri)
-        payload = shape.serialization.get("payload")
-        if payload is not None:
-            member = shape.members[payload]
-            if not rest.is_stream(member):
-                if request.body:
-                    parsed[payload] = parse_node(member, load_xml(request.body))
-            elif not body_is_streamed and request.body:
-                parsed[payload] = rest.parse_stream(member, request.body)
-        elif request.body and rest.body_members(shape):
-            parsed.update(parse_node(shape, load_xml(request.body)))
-        return parsed
+        return rest.parse_request(
+            operation.input_shape,
+            request,
+            uri,
+            body_is_streamed=body_is_streamed,
+            parse_document=_parse,
+        )
 
     def serialize(
         self, operation: OperationModel, result: Mapping[str, Any], request_id: str
@@ -138,6 +133,10 @@ class RestXmlProtocol:
             text = element("ErrorResponse", error + element("RequestId", text_content(request_id)))
         headers = {**_headers(service, request_id), "content-type": _XML}
         return HttpResponse(form.status, headers, _PROLOG + text.encode())
+
+
+def _parse(shape: Shape, body: bytes) -> Any:
+    return parse_node(shape, load_xml(body))
 
 
 def _headers(service: str, request_id: str) -> dict[str, str]:

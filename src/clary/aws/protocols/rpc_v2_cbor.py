@@ -16,7 +16,7 @@ from clary.aws.fault import Fault, resolve_fault, serialization_fault, with_mess
 from clary.aws.http import HttpRequest, HttpResponse
 from clary.aws.protocols.base import MAX_DEPTH
 from clary.aws.protocols.json import query_error
-from clary.aws.protocols.json_values import is_emptied, parse_value
+from clary.aws.protocols.json_values import parse_value, serialize_members
 from clary.aws.service_models import Shape
 
 
@@ -52,7 +52,7 @@ class RpcV2CborProtocol:
         form = resolve_fault(service_model, fault)
         members = form.members
         if form.shape is not None:
-            members = _serialize_members(form.shape, members)
+            members = serialize_members(form.shape, members, _serialize)
         name = form.shape.name if form.shape is not None else form.code
         headers = {**_headers(request_id), **query_error(service_model, form)}
         return HttpResponse(
@@ -97,7 +97,7 @@ def _serialize(shape: Shape, value: Any) -> Any:
     """
     kind = shape.type_name
     if kind == "structure":
-        return _serialize_members(shape, value)
+        return serialize_members(shape, value, _serialize)
     if kind == "list":
         return [_serialize(shape.member, item) for item in value if item is not None]
     if kind == "map":
@@ -110,16 +110,3 @@ def _serialize(shape: Shape, value: Any) -> Any:
         # To the millisecond, as everywhere.
         return value.replace(microsecond=value.microsecond // 1000 * 1000)
     return value.encode() if kind == "blob" and isinstance(value, str) else value
-
-
-def _serialize_members(shape: Shape, values: Mapping[str, Any]) -> dict[str, Any]:
-    members = shape.members
-    serialized = {}
-    for name, value in values.items():
-        if value is None or is_emptied(value):
-            continue
-        member = members.get(name)
-        if member is None:
-            raise ValueError(f"{shape.name} has no member {name}")
-        serialized[member.serialization.get("name", name)] = _serialize(member, value)
-    return serialized
