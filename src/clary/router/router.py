@@ -25,11 +25,13 @@ from clary.resources.routing_table import EndpointRoute, InstanceRoute, VariantR
 from clary.router.admission import admit
 from clary.router.balancing import choose_fleet, choose_instance, choose_variant, choose_worker
 from clary.router.capture import Captures
+from clary.router.chain import Chain, Step
 from clary.router.channel import FrameChannel
 from clary.router.http_channel import HttpChannel
 from clary.router.invocation import Carrier, Invocation, Resubmit
-from clary.router.models import ModelsChannel, ModelTable, choose_holder
-from clary.router.pipeline import NOT_DIRECT, Chain, Pipelines, Step
+from clary.router.model_table import ModelTable
+from clary.router.models import ModelsChannel, choose_holder
+from clary.router.pipeline import NOT_DIRECT, Pipelines
 from clary.router.sessions import Place, gone, instance_tag
 from clary.router.shadow import Mirror
 from clary.router.table import (
