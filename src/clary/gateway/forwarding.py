@@ -12,7 +12,8 @@ from typing import NamedTuple
 from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import service_fault
 from clary.gateway.guard import Guard
-from clary.gateway.http import HttpConnection, Request
+from clary.gateway.http import HttpConnection
+from clary.gateway.requests import Request
 from clary.router.http_client import (
     NO_BODY_STATUSES,
     Exchange,

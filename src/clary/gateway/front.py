@@ -24,8 +24,9 @@ from clary.gateway.forwarding import (
     find_service,
 )
 from clary.gateway.guard import Guard
-from clary.gateway.http import BodySink, HttpConnection, Request, sweep
+from clary.gateway.http import HttpConnection, sweep
 from clary.gateway.operations import ASYNC_PATH_END
+from clary.gateway.requests import BodySink, Request
 from clary.gateway.runtime import RuntimeApi
 from clary.gateway.streaming import StreamInvocation
 from clary.router.router import Router

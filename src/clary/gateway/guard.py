@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from clary.errors import AccessDenied
-from clary.gateway.http import Request
+from clary.gateway.requests import Request
 from clary.settings import LOOPBACK_HOSTS
 from clary.signing import sigv2, sigv4
 from clary.signing.hosts import HostNames

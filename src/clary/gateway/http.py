@@ -16,6 +16,8 @@ from typing import Protocol, cast
 
 import httptools
 
+from clary.gateway.answering import AnsweringConnection
+from clary.gateway.requests import BodySink, Discard, Request
 from clary.settings import GatewaySettings
 
 logger = logging.getLogger(__name__)
@@ -23,60 +25,12 @@ logger = logging.getLogger(__name__)
 EARLY_BODY_BYTES = 64 * 1024
 """Bodies up to this length are always collected."""
 
-MAX_DISCARDED_BYTES = 32 * 1024 * 1024
 WRITE_HIGH_WATER = 512 * 1024
-MAX_COPIED = 16 * 1024
-"""Pieces shorter than this are copied into their chunk; longer ones are written beside it."""
 
 IDLE, HEAD, BODY, BUSY = range(4)
 """Phases of a connection, for time-outs: between requests, in a head, in a body, in work."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Request:
-    """One request. Header names are lower-case; repeated headers are joined by commas."""
-
-    __slots__ = ("body", "body_bytes", "headers", "keep_alive", "method", "target")
-
-    def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> None:
-        self.method = method
-        self.target = target
-        """As sent: path and query, percent-encoded."""
-        self.headers = headers
-        self.body = b""
-        self.body_bytes: int | None = None
-        """Length that the client announced; None without a Content-Length."""
-        self.keep_alive = True
-
-    @property
-    def path(self) -> bytes:
-        """The target without its query."""
-        return self.target.partition(b"?")[0]
-
-    @property
-    def query(self) -> bytes:
-        """The target's query, without the question mark."""
-        return self.target.partition(b"?")[2]
-
-
-class Responder(Protocol):
-    """What works on a request; told when its client goes, or reads again."""
-
-    def on_client_gone(self) -> None:
-        """The connection has closed: stop the work, answer nothing."""
-        ...
-
-    def on_client_writable(self) -> None:
-        """The client takes more of the response."""
-        ...
-
-
-class BodySink(Protocol):
-    """Takes a body piece by piece."""
-
-    def feed(self, data: bytes) -> None: ...
-    def end(self) -> None: ...
 
 
 class Front(Protocol):
@@ -99,39 +53,17 @@ class Front(Protocol):
         ...
 
 
-class Discard:
-    """Takes the rest of a body whose request has been answered."""
-
-    __slots__ = ("_connection", "_count")
-
-    def __init__(self, connection: "HttpConnection") -> None:
-        self._connection = connection
-        self._count = 0
-
-    def feed(self, data: bytes) -> None:
-        self._count += len(data)
-        if self._count > MAX_DISCARDED_BYTES:
-            self._connection.abort()
-
-    def end(self) -> None:
-        self._connection.close()
-
-
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(AnsweringConnection):
     """One client connection."""
 
     __slots__ = (
         "_body_count",
         "_body_limit",
-        "_close_after",
         "_connections",
-        "_current",
         "_front",
         "_head_count",
         "_headers",
         "_in_body",
-        "_is_chunked_reply",
-        "_is_full",
         "_max_headers",
         "_parser",
         "_parts",
@@ -140,21 +72,19 @@ class HttpConnection(asyncio.Protocol):
         "_settings",
         "_sink",
         "_target",
-        "_transport",
         "phase",
-        "responder",
         "ticks",
     )
 
     def __init__(
         self, front: Front, settings: GatewaySettings, connections: "set[HttpConnection]"
     ) -> None:
+        super().__init__()
         self._front = front
         self._settings = settings
         self._max_headers = settings.max_headers
         self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
-        self._transport: asyncio.Transport | None = None
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_count = 0
@@ -164,108 +94,21 @@ class HttpConnection(asyncio.Protocol):
         self._body_limit = 0
         self._sink: BodySink | None = None
         self._receiving: Request | None = None
-        self._current: Request | None = None
         self._queue: deque[Request] = deque()
-        self._close_after = False
-        self._is_chunked_reply = False
-        self._is_full = False
-        self.responder: Responder | None = None
-        """What works on the current request, where it wants to hear of the client."""
         self.phase = HEAD
         self.ticks = 0
         """Sweeps since the phase began, or since the last piece of a body."""
-
-    # Responding ---------------------------------------------------------------------------
-
-    def respond(self, response: bytes) -> None:
-        """Send a whole response, head and body; a HEAD request is sent the head alone."""
-        if self._transport is not None:
-            if self._current is not None and self._current.method == b"HEAD":
-                response = response[: response.index(b"\r\n\r\n") + 4]
-            self._transport.write(response)
-            self._finish()
-
-    def start(self, head: bytes, *, chunked: bool) -> None:
-        """Send the head of a response whose body comes by ``send``."""
-        self._is_chunked_reply = chunked
-        if self._transport is not None:
-            self._transport.write(head)
-
-    def send(self, data: bytes) -> None:
-        """Send a piece of the body."""
-        if self._transport is not None and data:
-            if not self._is_chunked_reply:
-                self._transport.write(data)
-            elif len(data) < MAX_COPIED:
-                self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-            else:
-                self._transport.write(b"%x\r\n" % len(data))
-                self._transport.write(data)
-                self._transport.write(b"\r\n")
-
-    def end(self) -> None:
-        """The body is whole."""
-        if self._transport is not None:
-            if self._is_chunked_reply:
-                self._transport.write(b"0\r\n\r\n")
-            self._finish()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the client reads more slowly than it is sent to."""
-        return self._is_full
 
     @property
     def is_http_1_0(self) -> bool:
         """Whether the client knows no chunked encoding."""
         return bool(self._parser.get_http_version() == "1.0")
 
-    def close_after_response(self) -> None:
-        """Keep the connection no longer than the current response."""
-        self._close_after = True
-
-    @property
-    def will_close(self) -> bool:
-        """Whether the current response is the connection's last."""
-        return self._close_after or (self._current is not None and not self._current.keep_alive)
-
-    def abort(self) -> None:
-        """Break the connection: the client must not take what it got for a whole response."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def break_off(self) -> None:
-        """Stop within a body so that the client sees that it is not whole.
-
-        What was sent still arrives, and then the announced length or the last chunk is missing.
-        HTTP/1.0 announces neither, and who does not read would keep the connection for ever:
-        these are cut off.
-        """
-        if self._is_full or (self.is_http_1_0 and not self._is_chunked_reply):
-            self.abort()
-        else:
-            self.close()
-
-    def close(self) -> None:
-        """Close once everything is sent."""
-        if self._transport is not None:
-            self._transport.close()
-
     def stop(self) -> None:
         """Take no further request."""
         self._close_after = True
         if self._current is None:
             self.close()
-
-    def pause_reading(self) -> None:
-        """Take no more of the body for now."""
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Take more of the body."""
-        if self._transport is not None:
-            self._transport.resume_reading()
 
     def _finish(self) -> None:
         """One response is done; begin the next request, or wait for it."""

@@ -15,7 +15,7 @@ from clary.gateway.captured import CapturedBody, CapturedInvocation, CapturedStr
 from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import runtime_fault
 from clary.gateway.guard import Guard
-from clary.gateway.http import BodySink, HttpConnection, Request
+from clary.gateway.http import HttpConnection
 from clary.gateway.invocations import GatewayInvocation, InvocationBody
 from clary.gateway.operations import (
     INVOKE,
@@ -29,6 +29,7 @@ from clary.gateway.operations import (
     invalid,
 )
 from clary.gateway.replies import Replies
+from clary.gateway.requests import BodySink, Request
 from clary.gateway.streaming import StreamInvocation
 from clary.resources.data_capture import DataCapture
 from clary.router.capture import Captured, CaptureQueue, Recording

@@ -3,7 +3,7 @@
 To the router an instance of a multi-model endpoint is one worker with the address ``models:<id>``;
 its channel is a ``ModelsChannel``. That hands each invocation to the channel of its model, and asks
 control to load a model that is not there, once, whoever else may ask. What control tells of models
-comes here from the subscriber. Warm calls need neither control nor host.
+comes from the subscriber by way of ``model_table.py``. Warm calls need neither control nor host.
 """
 
 import time
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from clary.errors import InvocationError, ModelNotLoaded, ModelNotReady, Overloaded, WorkerLost
-from clary.messages import decode_meta, encode_meta, parse_address
+from clary.messages import parse_address
 from clary.router.admission import admit
 from clary.router.channel import FrameChannel
 from clary.router.http_channel import HttpChannel
 from clary.router.invocation import Channel, Invocation, Resubmit
+from clary.router.served_call import ServedCall
 from clary.router.table import Instance, Worker
 
-MAX_PATHS = 1024
 COPY_FROM_OPEN = 16
 """A model with so many open calls on each instance that has it gets loaded on one more."""
 
@@ -41,88 +41,6 @@ class ModelAddress:
         """Since control was told last."""
         self.is_spent = False
         """Whether it was called, and control has not heard yet that it may go."""
-
-
-class ModelTable:
-    """All models that control has told of, and what waits for one."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, dict[str, Mapping[str, Any]]] = {}
-        self._channels: dict[str, ModelsChannel] = {}
-        self.say: Say = lambda message: None
-        """Tells control something; what cannot be told now is told again by ``ask_again``."""
-
-    def channel(
-        self, instance_id: str, *, on_ready: Callable[[], None], resubmit: Resubmit, max_queue: int
-    ) -> "ModelsChannel":
-        """Return a new channel to the models of one instance."""
-        channel = ModelsChannel(
-            instance_id, on_ready=on_ready, resubmit=resubmit, say=self._say, max_queue=max_queue
-        )
-        self._channels[instance_id] = channel
-        for name, place in self._places.get(instance_id, {}).items():
-            channel.found(name, place)
-        return channel
-
-    def forget(self, channel: "ModelsChannel") -> None:
-        """Drop a channel that no route names any more."""
-        if self._channels.get(channel.instance_id) is channel:
-            del self._channels[channel.instance_id]
-
-    def _say(self, message: Mapping[str, Any]) -> None:
-        self.say(message)
-
-    # From control -------------------------------------------------------------------------
-
-    def apply_snapshot(self, places: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-        """Take all models anew, and ask again for those that calls wait for."""
-        for instance_id in {*self._places, *places}:
-            old, new = self._places.get(instance_id, {}), places.get(instance_id, {})
-            for name in {*old, *new}:
-                if old.get(name) != new.get(name):
-                    self._set(instance_id, name, new.get(name))
-        for channel in self._channels.values():
-            channel.ask_again()
-
-    def apply(self, message: Mapping[str, Any]) -> None:
-        """Take a publication about one model."""
-        instance_id, name = message["instance"], message["model"]
-        kind = message["type"]
-        channel = self._channels.get(instance_id)
-        if kind == "model":
-            self._set(instance_id, name, message["place"])
-        elif kind == "model_refused" and channel is not None:
-            channel.refused(name, message["error"])
-        elif kind == "release":
-            is_free = channel is None or not channel.is_busy(name)
-            if is_free:
-                self._set(instance_id, name, None)
-            answer = {"type": "released", "instance": instance_id, "model": name, "ok": is_free}
-            self.say(answer)
-
-    def _set(self, instance_id: str, name: str, place: Mapping[str, Any] | None) -> None:
-        places = self._places.setdefault(instance_id, {})
-        if places.get(name) == place:
-            return
-        if place is None:
-            places.pop(name, None)
-            if not places:
-                del self._places[instance_id]
-        else:
-            places[name] = place
-        channel = self._channels.get(instance_id)
-        if channel is not None:
-            channel.lost(name)
-            if place is not None:
-                channel.found(name, place)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all that control has told, for the file that a restart begins with."""
-        return {instance_id: dict(places) for instance_id, places in self._places.items()}
-
-    def usage(self) -> list[tuple[str, str, float, int]]:
-        """Return and reset what was used since the last time: instance, model, moment, calls."""
-        return [used for channel in self._channels.values() for used in channel.usage()]
 
 
 class ModelsChannel:
@@ -385,72 +303,6 @@ class ModelsChannel:
     def _all_channels(self) -> list[Channel]:
         frames = [m.channel for m in self._models.values() if isinstance(m.channel, FrameChannel)]
         return [*frames, *self._servers.values(), *self._retired]
-
-
-class ServedCall(Invocation):
-    """A call of a model inside a user's own server: ``POST /models/<name>/invoke``.
-
-    Also the channel of the invocation that it stands for. A server that has dropped the model by
-    itself (404), or has no memory to run it (507), gets it loaded again and called once more.
-    """
-
-    __slots__ = ("_is_again", "_models", "original")
-
-    # Of the ``Channel`` that the original invocation sees.
-    outstanding = 1
-    is_ready = True
-    mean_handler_s = 0.0
-    progress_at = 0.0
-    concurrency = 0
-    life = 1
-
-    def __init__(
-        self, models: ModelsChannel, original: Invocation, path: str, *, is_again: bool
-    ) -> None:
-        meta = encode_meta({**decode_meta(original.meta), ":path": path})
-        super().__init__(original.endpoint, meta, original.body, original.deadline)
-        self.counters = original.counters
-        self.original = original
-        original.sent_at = time.monotonic()
-        self._models = models
-        self._is_again = is_again
-
-    # Invocation ---------------------------------------------------------------------------
-
-    def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
-        name = self.original.target_model
-        if status in (404, 507) and not more and not self._is_again and name is not None:
-            self._models.reload(name, self.original, is_full=status == 507)
-            return
-        self.original.on_reply(status, meta, body, more)
-
-    def on_part(self, status: int, body: bytes, more: bool) -> None:
-        self.original.on_part(status, body, more)
-
-    def on_failure(self, error: InvocationError) -> None:
-        self.original.on_failure(error)
-
-    # Channel of the original --------------------------------------------------------------
-
-    def submit(self, invocation: Invocation) -> None:
-        raise AssertionError("it carries one invocation, from its beginning")
-
-    def send_body(self, invocation: Invocation, data: bytes, more: bool) -> bool:
-        raise AssertionError("the router streams no body to a model of a multi-model endpoint")
-
-    def cancel(self, invocation: Invocation) -> None:
-        if self.channel is not None:
-            self.channel.cancel(self)
-
-    def credit(self, invocation: Invocation, count: int) -> None:
-        if self.channel is not None:
-            self.channel.credit(self, count)
-
-    def expire(self, now: float) -> None:
-        """The server's channel minds the deadline."""
-
-    def close(self) -> None:
-        """Nothing to close: the server's channel stays."""
 
 
 def choose_holder(instances: Sequence[Instance], name: str) -> Instance | None:

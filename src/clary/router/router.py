@@ -9,7 +9,6 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable
 
 from clary.errors import (
     InvalidRequest,
@@ -19,36 +18,30 @@ from clary.errors import (
     Overloaded,
     Refused,
 )
-from clary.messages import parse_address
 from clary.metrics.registry import Registry
-from clary.resources.routing_table import EndpointRoute, InstanceRoute, VariantRoute
+from clary.resources.routing_table import EndpointRoute
 from clary.router.admission import admit
 from clary.router.balancing import choose_fleet, choose_instance, choose_variant, choose_worker
 from clary.router.capture import Captures
-from clary.router.channel import FrameChannel
-from clary.router.http_channel import HttpChannel
-from clary.router.invocation import Carrier, Invocation, Resubmit
-from clary.router.models import ModelsChannel, ModelTable, choose_holder
-from clary.router.pipeline import NOT_DIRECT, Chain, Pipelines, Step
-from clary.router.sessions import Place, gone, instance_tag
+from clary.router.chain import Step
+from clary.router.invocation import Invocation
+from clary.router.model_table import ModelTable
+from clary.router.models import ModelsChannel, choose_holder
+from clary.router.pipeline import NOT_DIRECT, Pipelines
+from clary.router.sessions import Place, gone
 from clary.router.shadow import Mirror
 from clary.router.table import (
-    Container,
     Endpoint,
     Instance,
     PipelineInstance,
     Variant,
     Worker,
 )
+from clary.router.workers import Workers
 from clary.settings import RouterSettings
 
 SWEEP_S = 0.1
 MODEL_REQUIRED = "The TargetModel parameter is required for endpoints with a multi-model container."
-CHANNELS: dict[str, type[FrameChannel] | type[HttpChannel]] = {
-    "unix": FrameChannel,
-    "tcp": FrameChannel,
-    "http": HttpChannel,
-}
 
 
 class Router:
@@ -61,15 +54,16 @@ class Router:
         self._has_table = False
         self._mirrors: dict[str, Mirror] = {}
         """Of the endpoints that have a shadow variant."""
-        self._workers: dict[str, Worker] = {}
         self._parked: dict[str, deque[tuple[float, Invocation]]] = {}
-        self._retired: list[Worker] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._pipelines = Pipelines(settings, self._endpoints.get, self._resubmit)
         self.captures = Captures()
         """What is captured of whose calls."""
         self.models = ModelTable()
         """Models of multi-model endpoints."""
+        self._workers = Workers(settings, registry, self.models, self._drain)
+        self.draining = self._workers.draining
+        self.place_of = self._workers.place_of
 
     def start(self) -> None:
         """Begin to watch deadlines. Call once, on the event loop."""
@@ -79,8 +73,7 @@ class Router:
         """Stop watching; drop all connections that are idle."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for worker in self._workers.values():
-            worker.channel.close()
+        self._workers.close()
 
     # The table ----------------------------------------------------------------------------
 
@@ -109,12 +102,13 @@ class Router:
             self._endpoints[name] = new
         self.captures.follow(name, route)
         if old is not None:
-            self._release(old)
+            self._workers.release(old)
         self._drain(name)
 
     def _build(self, route: EndpointRoute) -> Endpoint:
         variants = tuple(
-            self._build_variant(route.name, variant, self._resubmit) for variant in route.variants
+            self._workers.build_variant(route.name, variant, self._resubmit)
+            for variant in route.variants
         )
         shadow = None
         if route.shadow is None:
@@ -122,7 +116,7 @@ class Router:
         else:
             # A copy that a dead worker did not start is dropped: resubmitted, it would go to the
             # production variant.
-            shadow = self._build_variant(
+            shadow = self._workers.build_variant(
                 route.name, route.shadow, lambda copy, error: copy.on_failure(error)
             )
             mirror = self._mirrors.get(route.name)
@@ -133,93 +127,6 @@ class Router:
             else:
                 mirror.follow(shadow, weight)
         return Endpoint(route.name, variants, route, shadow)
-
-    def _build_variant(self, endpoint: str, route: VariantRoute, resubmit: Resubmit) -> Variant:
-        instances = [
-            self._build_instance(endpoint, route, instance, resubmit)
-            for instance in route.instances
-        ]
-        counters = self._registry.variant(endpoint, route.name, route.config_name)
-        return Variant(
-            route.name,
-            route.weight,
-            tuple(instances),
-            counters,
-            route.routing,
-            config_name=route.config_name,
-            share=route.share,
-        )
-
-    def _build_instance(
-        self, endpoint: str, variant: VariantRoute, route: InstanceRoute, resubmit: Resubmit
-    ) -> Instance:
-        containers = [
-            (
-                container.name,
-                tuple(
-                    self._use(address, route.id, endpoint, resubmit)
-                    for address in container.workers
-                ),
-            )
-            for container in route.containers
-        ]
-        if len(containers) == 1:
-            return Instance(route.id, *containers[0])
-        return PipelineInstance(
-            route.id,
-            tuple(
-                Container(name, workers, self._registry.container(endpoint, variant.name, name))
-                for name, workers in containers
-            ),
-            is_direct=variant.is_direct,
-        )
-
-    def _use(self, address: str, instance_id: str, endpoint: str, resubmit: Resubmit) -> Worker:
-        worker = self._workers.get(address)
-        if worker is None:
-            channel = self._channel(address, lambda: self._drain(endpoint), resubmit)
-            worker = self._workers[address] = Worker(address, instance_id, channel)
-            channel.start()
-        worker.uses += 1
-        return worker
-
-    def _channel(
-        self, address: str, on_ready: Callable[[], None], resubmit: Resubmit
-    ) -> FrameChannel | HttpChannel | ModelsChannel:
-        scheme, rest, _ = parse_address(address)
-        if scheme == "models":
-            return self.models.channel(
-                rest,
-                on_ready=on_ready,
-                resubmit=resubmit,
-                max_queue=self._settings.max_queue_per_worker,
-            )
-        return CHANNELS[scheme](address, on_ready=on_ready, resubmit=resubmit)
-
-    def _release(self, endpoint: Endpoint) -> None:
-        for variant in endpoint.all_variants:
-            for instance in variant.instances:
-                for worker in instance.workers:
-                    worker.uses -= 1
-                    if worker.uses == 0:
-                        del self._workers[worker.address]
-                        self._retired.append(worker)
-                        if isinstance(worker.channel, ModelsChannel):
-                            self.models.forget(worker.channel)
-                        worker.channel.close()
-
-    def draining(self) -> list[str]:
-        """Return the instances that have left the table and still have open invocations."""
-        return sorted({w.instance_id for w in self._retired if w.channel.outstanding})
-
-    def place_of(self, channel: Carrier | None) -> Place | None:
-        """Return the place that session ids name a channel's worker by."""
-        if isinstance(channel, Chain):
-            channel = channel.channel
-        for worker in (*self._workers.values(), *self._retired):
-            if worker.channel is channel:
-                return Place(instance_tag(worker.instance_id), worker.channel.life)
-        return None
 
     # Invocations --------------------------------------------------------------------------
 
@@ -468,17 +375,8 @@ class Router:
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        loads: dict[str, int] = {}
-        for worker in [*self._workers.values(), *self._retired]:
-            channel = worker.channel
-            channel.expire(now)
-            if channel.outstanding:
-                instance_id = worker.instance_id
-                loads[instance_id] = loads.get(instance_id, 0) + channel.outstanding
-        for instance_id, load in loads.items():
-            self._registry.note_load(instance_id, load)
+        self._workers.expire(now)
         self._registry.fold()
-        self._retired = [worker for worker in self._retired if worker.channel.outstanding]
         self._pipelines.sweep(now)
         for name in list(self._parked):
             parked = self._parked[name]

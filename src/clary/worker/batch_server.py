@@ -11,8 +11,9 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from clary.messages import HEAD, MAX_BODY_PART, REPLY
 from clary.worker.batcher import BatchPolicy
+from clary.worker.connection import Connection, Request
 from clary.worker.handlers.base import BatchHandler, Reply
-from clary.worker.server import DRAIN_NS, Connection, Request, Server, without_loop
+from clary.worker.server import DRAIN_NS, Server, without_loop
 from clary.worker.streams import Stream
 
 

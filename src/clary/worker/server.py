@@ -17,27 +17,11 @@ import contextlib
 import os
 import time
 from collections import deque
-from typing import Callable, Deque, Dict, Iterator, List, Optional, Set, Tuple, Union, cast
+from typing import Callable, Deque, Dict, Iterator, List, Optional, Set
 
-from clary.messages import (
-    BODY,
-    CANCEL,
-    CREDIT,
-    HEAD,
-    HELLO,
-    INVOKE,
-    MAX_BODY_PART,
-    MORE,
-    PING,
-    PONG,
-    PROTOCOL_VERSION,
-    REPLY,
-    FrameDecoder,
-    ProtocolError,
-    encode_frame,
-)
-from clary.worker.handlers.base import Handler, Reply
-from clary.worker.replies import LargeReply
+from clary.messages import HEAD, MAX_BODY_PART, REPLY
+from clary.worker.connection import Connection, Request
+from clary.worker.handlers.base import Handler
 from clary.worker.streams import OpenStream, Outlet, Stream
 
 DRAIN_NS = 1_000_000
@@ -45,11 +29,7 @@ PUMP_NS = 200_000
 """How long generators are advanced before what they yielded leaves."""
 SLOW_PART_NS = 50_000
 """A generator whose last part took longer is not made to run before other parts have left."""
-WRITE_HIGH_WATER = 1024 * 1024
 FINISH_POLL_S = 0.005
-
-Request = Tuple["Connection", int, int, bytes, bytes]
-"""Connection, request id, deadline (ns, monotonic), meta, body."""
 
 _no_running_loop: Callable[[Optional[asyncio.AbstractEventLoop]], None] = asyncio._set_running_loop
 
@@ -93,7 +73,7 @@ class Server:
         self.concurrency = 0 if handler.is_async else 1
         """For the HELLO."""
 
-    def connection(self) -> "Connection":
+    def connection(self) -> Connection:
         """Return the protocol of one new connection."""
         return Connection(self)
 
@@ -112,10 +92,10 @@ class Server:
 
     # Called by connections ----------------------------------------------------------------
 
-    def add(self, connection: "Connection") -> None:
+    def add(self, connection: Connection) -> None:
         self._connections.add(connection)
 
-    def remove(self, connection: "Connection") -> None:
+    def remove(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self._keep(lambda request: request[0] is not connection)
 
@@ -132,7 +112,7 @@ class Server:
             self._is_draining = True
             self._drain()
 
-    def forget(self, connection: "Connection", request_ids: Set[int]) -> None:
+    def forget(self, connection: Connection, request_ids: Set[int]) -> None:
         """Drop queued requests whose answers nobody wants."""
         self._keep(lambda request: request[0] is not connection or request[1] not in request_ids)
 
@@ -194,9 +174,7 @@ class Server:
             return
         self._is_draining = False
 
-    async def _run(
-        self, connection: "Connection", request_id: int, meta: bytes, body: bytes
-    ) -> None:
+    async def _run(self, connection: Connection, request_id: int, meta: bytes, body: bytes) -> None:
         start = time.monotonic_ns()
         try:
             reply = await self._handler.invoke_async(meta, body)
@@ -220,7 +198,7 @@ class Server:
 
     # Streams ------------------------------------------------------------------------------
 
-    def _open(self, connection: "Connection", request_id: int, body: Stream) -> None:
+    def _open(self, connection: Connection, request_id: int, body: Stream) -> None:
         """Begin a stream, so that no request after it is started before it has shown a sign."""
         stream = OpenStream(connection, request_id, body)
         if not body.is_async:
@@ -288,186 +266,8 @@ class Server:
             stream.close()
         self._page[0] = 0
 
-    async def _run_stream(self, connection: "Connection", stream: OpenStream) -> None:
+    async def _run_stream(self, connection: Connection, stream: OpenStream) -> None:
         request_id = stream.request_id
         await stream.run(lambda: request_id in connection.tasks)
         connection.tasks.pop(request_id, None)
         self._page[1] += 1
-
-
-class Connection(asyncio.Protocol):
-    """Frames of one router, or of the host."""
-
-    def __init__(self, server: Server) -> None:
-        self.tasks: Dict[int, asyncio.Task[None]] = {}
-        self._waiting: Dict[int, OpenStream] = {}
-        """Streams whose parts leave at the loop's next turn."""
-        self._loop = asyncio.get_running_loop()
-        self._server = server
-        self._transport: Optional[asyncio.Transport] = None
-        self._decoder = FrameDecoder()
-        self._arriving: Dict[int, Tuple[int, bytes, List[bytes]]] = {}
-        """Requests whose bodies are not whole yet: deadline, meta, parts."""
-        self._large: Dict[int, LargeReply] = {}
-        self.streams: Dict[int, OpenStream] = {}
-        self.is_full = False
-        """Whether what was written has to leave before more is."""
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether something is being answered."""
-        return bool(self.tasks or self._large or self.streams)
-
-    def write(self, data: bytes) -> None:
-        """Send whole frames; nothing happens when the connection is lost."""
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """Send what is written and close."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def send(self, request_id: int, took_us: int, reply: Reply) -> None:
-        """Send a reply of any size."""
-        status, meta, body = reply
-        assert not isinstance(body, Stream)
-        if len(body) > MAX_BODY_PART:
-            self.send_large(request_id, took_us, (status, meta, body))
-        else:
-            self.write(
-                encode_frame(REPLY, request_id, status=status, number=took_us, meta=meta, body=body)
-            )
-
-    def flush_soon(self, stream: OpenStream) -> None:
-        """Write at the loop's next turn, with what other streams of this turn have to send."""
-        if not self._waiting:
-            self._loop.call_soon(self._flush_waiting)
-        self._waiting[stream.request_id] = stream
-
-    def _flush_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        self.flush(*waiting.values())
-
-    def flush(self, *streams: OpenStream) -> None:
-        """Write what streams have to send, at once; forget those that have ended."""
-        frames: List[Union[bytes, memoryview]] = []
-        for stream in streams:
-            frames += stream.take_outgoing()
-            if stream.is_ended:
-                self.streams.pop(stream.request_id, None)
-        if frames and self._transport is not None:
-            self._transport.write(b"".join(frames))
-
-    def send_large(self, request_id: int, took_us: int, reply: Tuple[int, bytes, bytes]) -> None:
-        """Send a reply in parts, as far as the router's window allows."""
-        if self._transport is None:
-            return
-        large = LargeReply(request_id, took_us, reply)
-        self._large[request_id] = large
-        self._advance(large)
-
-    def _advance(self, large: LargeReply) -> None:
-        while not self.is_full and self._transport is not None:
-            frame = large.next_frame()
-            if frame is None:
-                break
-            self._transport.writelines(frame)
-        if large.is_sent:
-            self._large.pop(large.request_id, None)
-
-    # asyncio.Protocol ---------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast, for uvloop's transports are no subclasses.
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        self._server.add(self)
-        self.write(
-            encode_frame(
-                HELLO,
-                self._server.life,
-                status=PROTOCOL_VERSION,
-                number=self._server.concurrency,
-            )
-        )
-
-    def data_received(self, data: bytes) -> None:
-        now = time.monotonic_ns()
-        requests: List[Request] = []
-        cancelled: Set[int] = set()
-        try:
-            frames = self._decoder.feed(data)
-        except ProtocolError:
-            assert self._transport is not None
-            self._transport.abort()
-            return
-        for kind, flags, _, request_id, number, meta, body in frames:
-            if kind == INVOKE:
-                deadline = now + number * 1_000_000
-                if flags & MORE:
-                    self._arriving[request_id] = (deadline, meta, [body])
-                else:
-                    requests.append((self, request_id, deadline, meta, body))
-            elif kind == BODY:
-                arriving = self._arriving.get(request_id)
-                if arriving is None:
-                    continue  # cancelled meanwhile
-                arriving[2].append(body)
-                if not flags & MORE:
-                    del self._arriving[request_id]
-                    deadline, meta, parts = arriving
-                    requests.append((self, request_id, deadline, meta, b"".join(parts)))
-            elif kind == PING:
-                self.write(encode_frame(PONG, request_id, status=200, number=number))
-            elif kind == CANCEL:
-                cancelled.add(request_id)
-                self._cancel(request_id)
-            elif kind == CREDIT:
-                large = self._large.get(request_id)
-                if large is not None:
-                    large.credit(number)
-                    self._advance(large)
-                elif request_id in self.streams:
-                    stream = self.streams[request_id]
-                    stream.credit(number)
-                    self.flush(stream)
-                    self._server.resume(stream)
-        if cancelled:
-            requests = [request for request in requests if request[1] not in cancelled]
-            self._server.forget(self, cancelled)
-        if requests:
-            self._server.submit(requests)
-
-    def _cancel(self, request_id: int) -> None:
-        self._arriving.pop(request_id, None)
-        self._large.pop(request_id, None)
-        task = self.tasks.pop(request_id, None)
-        if task is not None:
-            task.cancel()
-        stream = self.streams.pop(request_id, None)
-        if stream is not None:
-            self._server.close_stream(stream)
-
-    def pause_writing(self) -> None:
-        self.is_full = True
-
-    def resume_writing(self) -> None:
-        self.is_full = False
-        for large in list(self._large.values()):
-            self._advance(large)
-        for stream in list(self.streams.values()):
-            stream.wake()
-            self._server.resume(stream)
-
-    def connection_lost(self, exc: Optional[Exception]) -> None:
-        self._transport = None
-        self._arriving.clear()
-        self._large.clear()
-        tasks, self.tasks = self.tasks, {}
-        for task in tasks.values():
-            task.cancel()
-        streams, self.streams = self.streams, {}
-        for stream in streams.values():
-            self._server.close_stream(stream)
-        self._server.remove(self)

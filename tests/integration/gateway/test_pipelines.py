@@ -316,7 +316,7 @@ def test_a_step_that_a_dead_worker_did_not_start_goes_to_its_neighbour(own_gatew
     )
     own_gateway.publish("steps", route)
     wait_for(
-        lambda: all(w.channel.is_ready for w in own_gateway.router._workers.values()),
+        lambda: all(w.channel.is_ready for w in own_gateway.router._workers),
         "the spare worker to be connected to",
     )
     threads = [in_background(own_gateway, b"in", "test/hang-at-second") for _ in range(4)]

@@ -66,7 +66,7 @@ def shadowed(make_gateway, make_worker):
 
 
 def channels_are_ready(gateway):
-    return all(worker.channel.is_ready for worker in gateway.router._workers.values())
+    return all(worker.channel.is_ready for worker in gateway.router._workers)
 
 
 def counted(gateway):

@@ -57,7 +57,7 @@ def streaming_gateway(make_streaming_gateway):
 
 
 def outstanding(gateway):
-    (worker,) = gateway.router._workers.values()
+    (worker,) = gateway.router._workers
     return worker.channel.outstanding
 
 
