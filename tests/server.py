@@ -29,6 +29,7 @@ from typing import Any, Self
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from clary.settings import run_dir
 
@@ -434,11 +435,22 @@ def free_port() -> int:
 def wait_for(
     condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str, poll_s: float = 0.02
 ) -> Any:
-    """Poll until ``condition`` returns something true, and return that."""
+    """Poll until ``condition`` returns something true, and return that.
+
+    A condition that asks a process which was killed may be told to try again in a moment: on a busy
+    machine a process takes longer to come back than the gateway holds calls for it.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
-        if result := condition():
-            return result
+        try:
+            if result := condition():
+                return result
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ServiceUnavailable":
+                raise
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
         assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
         time.sleep(poll_s)
 

@@ -253,7 +253,9 @@ def test_a_model_calls_s3_with_credentials_of_its_own(server):
         timeout_s=20,
         what="control to come back",
     )
-    assert server.sagemaker.list_endpoints()["Endpoints"]
+    wait_for(
+        lambda: server.sagemaker.list_endpoints()["Endpoints"], timeout_s=30, what="its answers"
+    )
     assert "from-the-model" in json.loads(server.invoke("librarian"))
     assert set(worker) <= set(server.pids("clary-worker", "librarian/"))
 

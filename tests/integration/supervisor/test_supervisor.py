@@ -72,7 +72,7 @@ class Running:
         wait_for(path.exists, "supervisor.sock")
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
-            connection.connect(str(path))
+            wait_for(lambda: connection.connect_ex(str(path)) == 0, "somebody to listen")
             connection.sendall(encode_line(request))
             decoder = LineDecoder()
             while True:
