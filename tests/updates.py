@@ -66,7 +66,14 @@ def describe(server: Server, name: str) -> dict[str, Any]:
 def an_endpoint_under_load(server: Server, name: str, count: int = 1) -> Iterator[Load]:
     """An endpoint of the old model, called all the time. At the end no call has failed."""
     a_config(server, f"{name}-old", "old", count)
-    server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=f"{name}-old")
+    with a_load_on(server, name, f"{name}-old") as load:
+        yield load
+
+
+@contextmanager
+def a_load_on(server: Server, name: str, config: str) -> Iterator[Load]:
+    """An endpoint of this configuration, called all the time. At the end no call has failed."""
+    server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
     server.wait_for_status(name, "InService")
     with Load(server.port, name, rate=RATE) as load:
         wait_for(lambda: load.good_since(0) > 20, what="the load to run")

@@ -1,32 +1,15 @@
 """IAM, SNS, SQS and ECR by Terraform: applied, planned again, changed, destroyed."""
 
-import os
-import shutil
-import subprocess
+from pathlib import Path
 
 import pytest
 
 from server import Server
+from terraform import NEEDS_TERRAFORM, Stack
 
-PLUGINS = os.environ.get("CLARY_TERRAFORM_PLUGINS", "")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not PLUGINS or shutil.which("terraform") is None,
-        reason="needs terraform, and CLARY_TERRAFORM_PLUGINS: the directory of its AWS provider",
-    ),
-]
+pytestmark = NEEDS_TERRAFORM
 
 STACK = """
-terraform {
-  required_providers {
-    aws = { source = "hashicorp/aws" }
-  }
-}
-provider "aws" {
-  region = "us-east-1"
-}
 variable "sessions" { default = 3600 }
 resource "aws_iam_role" "sagemaker" {
   name                 = "sagemaker-execution"
@@ -102,38 +85,21 @@ resource "aws_ecr_repository" "models" {
 
 
 @pytest.mark.timeout(300)
-def test_a_stack_of_neighbours(tmp_path):
-    server = Server(tmp_path)
-    stack = tmp_path / "stack"
-    stack.mkdir()
-    (stack / "main.tf").write_text(STACK)
-
-    def terraform(*arguments):
-        done = subprocess.run(
-            ["terraform", *arguments, "-no-color"],
-            cwd=stack,
-            env={**server.environ(), "CHECKPOINT_DISABLE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    with server:
-        terraform("init", f"-plugin-dir={PLUGINS}")
-        assert "11 added" in terraform("apply", "-auto-approve")
-        assert "No changes." in terraform("plan")
+def test_a_stack_of_neighbours(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        stack = Stack(tmp_path / "stack", server.environ(), STACK)
+        assert "11 added" in stack.apply()
+        stack.assert_no_changes()
         server.stop()
         server.start()
-        assert "No changes." in terraform("plan")
+        stack.assert_no_changes()
         topic = "arn:aws:sns:us-east-1:123456789012:alarms"
         server.client("sns").publish(TopicArn=topic, Message="through")
         queue = server.client("sqs").get_queue_url(QueueName="alarms")["QueueUrl"]
         got = server.client("sqs").receive_message(QueueUrl=queue, WaitTimeSeconds=5)
         assert got["Messages"][0]["Body"] == "through"
-        assert "1 changed" in terraform("apply", "-auto-approve", "-var=sessions=7200")
-        assert "No changes." in terraform("plan", "-var=sessions=7200")
-        assert "11 destroyed" in terraform("destroy", "-auto-approve")
+        assert "1 changed" in stack.apply(sessions="7200")
+        stack.assert_no_changes(sessions="7200")
+        assert "11 destroyed" in stack.destroy()
         roles = server.client("iam").list_roles()["Roles"]
         assert [role["RoleName"] for role in roles] == ["clary"]

@@ -1,7 +1,8 @@
 """From what gateways count to metrics.
 
 ``take`` is given every report (``control/publish.py``); ``follow_route`` hears of every route, for
-metrics of a variant that serves are 0 while nobody calls it.
+metrics of a variant that serves are 0 while nobody calls it. Calls of transform jobs are no
+invocations of an endpoint, and have no metrics.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from clary.metrics.key import MetricKey
 from clary.metrics.reports import Seen
 from clary.metrics.series import MetricStore
 from clary.resources.routing_table import EndpointRoute
+from clary.resources.transform_job import job_of_route
 
 FORGET_AFTER_S = 600.0
 """A gateway that has not reported for so long, in seconds, does not come back: gateways have a
@@ -66,6 +68,8 @@ class GatewayMetrics:
 
     def follow_route(self, name: str, route: EndpointRoute | None) -> None:
         """Take a route as it is published, or that an endpoint has none any more."""
+        if job_of_route(name) is not None:
+            return
         old = self._routes.pop(name, None)
         before = set() if old is None else {v.name for v in old.variants}
         for variant in old.variants if old is not None else ():
@@ -115,6 +119,8 @@ class GatewayMetrics:
         life = report["life"]
         self._heard_at[life] = self._clock.monotonic()
         for endpoint, variant, config, container, row in report["items"]:
+            if job_of_route(endpoint) is not None:
+                continue
             item = _item(endpoint, variant, config, container, row["number"])
             self._take_item(life, item, endpoint, variant, config, container, row)
         for endpoint, variant, config, container, number in report["gone"]:

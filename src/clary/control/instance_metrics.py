@@ -49,11 +49,11 @@ class InstanceMetrics:
             except Exception:  # noqa: BLE001 - the next turn comes, whatever it is
                 _log.exception("instances could not be measured")
 
-    def take(self, endpoint: str, variant: str, usage: Mapping[str, Any]) -> None:
+    def take(self, endpoint: str, variant: str, instance_id: str, usage: Mapping[str, Any]) -> None:
         """Take what a host says of one instance."""
         now = self._clock.now()
         measured: Measured
-        for measured in instance_metrics(endpoint, variant, usage):
+        for measured in instance_metrics(endpoint, variant, instance_id, usage):
             self._store.add(measured.key, at=now, value=measured.values, unit=measured.unit)
 
     def _pause_s(self, now: datetime) -> float:

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from clary.clock import Clock
+from clary.control.elapsed import Elapsed
 from clary.control.scaling_policy import cooled
 from clary.errors import InUse, LimitExceeded, RequestError
 from clary.resources.scaling import (
@@ -55,7 +56,9 @@ class CapacityChanges:
         self._activities = activities
         self._resources = resources
         self._clock = clock
-        self._timeout = timedelta(seconds=timeout_s)
+        self._timeout_s = timeout_s
+        self._elapsed = Elapsed(clock)
+        """Since activities began."""
         self._held: dict[str, float] = {}
         """Until when targets are left alone, by id (monotonic clock)."""
 
@@ -75,6 +78,7 @@ class CapacityChanges:
         view = await self._duty.view_targets(sorted({a.target_id for a in activities}))
         capacities = await read_capacities(self._resources, list(view.targets.values()))
         for activity in activities:
+            self._age_s(activity)  # seen now, so that a clock that is set does not make it older
             target = view.targets.get(activity.target_id)
             capacity = capacities.get(activity.target_id)
             if target is None or capacity is None:
@@ -84,7 +88,11 @@ class CapacityChanges:
                 await self._ask(activity, target, view, capacity)
             else:
                 await self._look_after(activity, target, view, capacity)
-        return bool(await self._activities.open())
+        still_open = {activity.id for activity in await self._activities.open()}
+        for activity in activities:
+            if activity.id not in still_open:
+                self._elapsed.forget(activity.id)
+        return bool(still_open)
 
     async def _ask(
         self,
@@ -143,9 +151,11 @@ class CapacityChanges:
             await self._activities.advance(activity, overridden(activity, now))
 
     async def _give_up_late(self, activity: ScalingActivity) -> None:
-        now = self._clock.now()
-        if now - activity.started_at > self._timeout:
-            await self._activities.advance(activity, unfulfilled(activity, now))
+        if self._age_s(activity) > self._timeout_s:
+            await self._activities.advance(activity, unfulfilled(activity, self._clock.now()))
+
+    def _age_s(self, activity: ScalingActivity) -> float:
+        return self._elapsed.since(activity.id, "begun", activity.started_at)
 
     def _hold(self, target_id: str) -> None:
         self._held[target_id] = self._clock.monotonic() + HOLD_S

@@ -126,8 +126,8 @@ class Fleet:
         self._instances: dict[str, _Instance] = {}
         self._watchers: list[Callable[[str], None]] = []
         self._model_watchers: list[Callable[[str], None]] = []
-        self.on_usage: Callable[[str, str, Mapping[str, Any]], None] = lambda *_: None
-        """Takes an endpoint, a variant, and what one of its instances uses."""
+        self.on_usage: Callable[[str, str, str, Mapping[str, Any]], None] = lambda *_: None
+        """Takes an endpoint, a variant, an instance of it by its id, and what that uses."""
 
     # Life ---------------------------------------------------------------------------------
 
@@ -571,7 +571,7 @@ class Fleet:
         instance = self._instances.get(instance_id)
         if instance is None or instance.stopping is not None:
             return
-        self.on_usage(instance.endpoint_name, instance.variant_name, usage)
+        self.on_usage(instance.endpoint_name, instance.variant_name, instance_id, usage)
 
     def _changed(self, instance: _Instance) -> None:
         for watcher in list(self._watchers):

@@ -10,9 +10,11 @@ from clary.metrics.key import MetricKey
 from clary.metrics.reports import Difference
 from clary.metrics.sketch import bucket_of
 from clary.metrics.statistics import StatisticSet
+from clary.resources.transform_job import job_of_route
 
 INVOCATIONS = "AWS/SageMaker"
 INSTANCES = "/aws/sagemaker/Endpoints"
+JOBS = "/aws/sagemaker/TransformJobs"
 CONCURRENCY = "ConcurrentRequestsPerModel"
 CONCURRENCY_STEP_S = 10
 """Such points are kept by 10 seconds, for policies that act fast."""
@@ -94,18 +96,25 @@ def invocation_metrics(
         yield measured("OverheadLatency", change.overhead, "Microseconds")
 
 
-def instance_metrics(endpoint: str, variant: str, usage: Mapping[str, float]) -> Iterator[Measured]:
+def instance_metrics(
+    endpoint: str, variant: str, instance_id: str, usage: Mapping[str, float]
+) -> Iterator[Measured]:
     """Give the values of what one instance uses: one value of each metric.
 
     Args:
-        endpoint: Its endpoint.
+        endpoint: Its endpoint, or the route of its transform job.
         variant: Its variant.
+        instance_id: Its id, which only the metrics of jobs name.
         usage: As ``worker/usage.py`` measures it; what it lacks has no metric.
     """
-    (dimensions,) = dimension_sets(endpoint, variant)
+    job = job_of_route(endpoint)
+    if job is None:
+        namespace, (dimensions,) = INSTANCES, dimension_sets(endpoint, variant)
+    else:
+        namespace, dimensions = JOBS, {"Host": f"{job}/{instance_id}"}
     for name, (metric, unit) in USAGE.items():
         if name in usage:
-            key = MetricKey.of(INSTANCES, metric, dimensions)
+            key = MetricKey.of(namespace, metric, dimensions)
             yield Measured(key, StatisticSet.of(float(usage[name])), unit)
 
 

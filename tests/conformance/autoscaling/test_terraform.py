@@ -1,32 +1,19 @@
 """Terraform's own provider: a target, two policies, two scheduled actions; no drift afterwards."""
 
-import os
-import shutil
-import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from server import Server
+from terraform import NEEDS_TERRAFORM, Stack
 
-PLUGINS = os.environ.get("CLARY_TERRAFORM_PLUGINS", "")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not PLUGINS or shutil.which("terraform") is None,
-        reason="needs terraform, and CLARY_TERRAFORM_PLUGINS: the directory of its AWS provider",
-    ),
-]
+pytestmark = NEEDS_TERRAFORM
 
 STACK = """
-terraform {
-  required_providers {
-    aws = { source = "hashicorp/aws" }
-  }
-}
-provider "aws" {
-  region = "us-east-1"
-}
+variable "resource_id" {}
+variable "maximum" {}
+variable "team" {}
 locals {
   of_target = {
     resource_id        = aws_appautoscaling_target.variant.resource_id
@@ -36,11 +23,11 @@ locals {
 }
 resource "aws_appautoscaling_target" "variant" {
   min_capacity       = 1
-  max_capacity       = MAXIMUM
-  resource_id        = "RESOURCE"
+  max_capacity       = var.maximum
+  resource_id        = var.resource_id
   scalable_dimension = "sagemaker:variant:DesiredInstanceCount"
   service_namespace  = "sagemaker"
-  tags               = { team = "TEAM" }
+  tags               = { team = var.team }
 }
 resource "aws_appautoscaling_policy" "invocations" {
   name               = "invocations"
@@ -111,37 +98,23 @@ resource "aws_appautoscaling_scheduled_action" "night" {
 
 @pytest.mark.timeout(300)
 def test_a_stack_is_applied_without_drift_changed_and_destroyed(
-    server: Server, resource: dict[str, str], tmp_path
-):
-    def write(maximum, team):
-        text = STACK.replace("RESOURCE", resource["ResourceId"])
-        text = text.replace("MAXIMUM", str(maximum)).replace("TEAM", team)
-        (tmp_path / "main.tf").write_text(text)
-
-    def terraform(*arguments):
-        done = subprocess.run(
-            ["terraform", *arguments, "-no-color"],
-            cwd=tmp_path,
-            env={**server.environ(), "CHECKPOINT_DISABLE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def target():
-        return server.client("application-autoscaling").describe_scalable_targets(
+    server: Server, resource: dict[str, str], tmp_path: Path
+) -> None:
+    def target() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = server.client(
+            "application-autoscaling"
+        ).describe_scalable_targets(
             ServiceNamespace="sagemaker", ResourceIds=[resource["ResourceId"]]
         )["ScalableTargets"]
+        return found
 
-    write(4, "ml")
-    terraform("init", f"-plugin-dir={PLUGINS}")
-    assert "5 added" in terraform("apply", "-auto-approve")
-    assert "No changes." in terraform("plan")
-    write(6, "others")
-    assert "0 added, 1 changed, 0 destroyed" in terraform("apply", "-auto-approve")
+    stack = Stack(tmp_path, server.environ(), STACK)
+    before = {"resource_id": resource["ResourceId"], "maximum": "4", "team": "ml"}
+    after = {**before, "maximum": "6", "team": "others"}
+    assert "5 added" in stack.apply(**before)
+    stack.assert_no_changes(**before)
+    assert "0 added, 1 changed, 0 destroyed" in stack.apply(**after)
     assert target()[0]["MaxCapacity"] == 6
-    assert "No changes." in terraform("plan")
-    assert "5 destroyed" in terraform("destroy", "-auto-approve")
+    stack.assert_no_changes(**after)
+    assert "5 destroyed" in stack.destroy(**after)
     assert target() == []

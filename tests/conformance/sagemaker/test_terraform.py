@@ -1,31 +1,13 @@
 """Terraform's own provider: what it wrote, it must read back without a difference."""
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
+from terraform import NEEDS_TERRAFORM, Stack
 
-PLUGINS = os.environ.get("CLARY_TERRAFORM_PLUGINS", "")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not PLUGINS or shutil.which("terraform") is None,
-        reason="needs terraform, and CLARY_TERRAFORM_PLUGINS: the directory of its AWS provider",
-    ),
-]
+pytestmark = NEEDS_TERRAFORM
 
 DEFINITION = """
-terraform {
-  required_providers {
-    aws = { source = "hashicorp/aws" }
-  }
-}
-provider "aws" {
-  region = "us-east-1"
-}
 resource "aws_sagemaker_model" "single" {
   name               = "Terraform-Single"
   execution_role_arn = "arn:aws:iam::123456789012:role/r"
@@ -96,28 +78,13 @@ resource "aws_sagemaker_endpoint_configuration" "serverless" {
 
 
 def test_a_second_plan_has_no_changes(endpoint_url: str, tmp_path: Path) -> None:
-    (tmp_path / "main.tf").write_text(DEFINITION)
-    environment = {
+    environ = {
         **os.environ,
         "AWS_ENDPOINT_URL": endpoint_url,
         "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "secret",
-        "CHECKPOINT_DISABLE": "1",
     }
-
-    def terraform(*arguments: str) -> str:
-        done = subprocess.run(
-            ["terraform", *arguments, "-no-color"],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    terraform("init", f"-plugin-dir={PLUGINS}")
-    terraform("apply", "-auto-approve")
-    assert "No changes." in terraform("plan")
-    assert "4 destroyed" in terraform("destroy", "-auto-approve")
+    stack = Stack(tmp_path, environ, DEFINITION)
+    stack.apply()
+    stack.assert_no_changes()
+    assert "4 destroyed" in stack.destroy()

@@ -10,7 +10,7 @@ from builders import A_TIME, NAMESPACE
 from clary.control.scaling import ScalingLoop
 from clary.control.scaling_policy import Call
 from clary.errors import InUse, LimitExceeded
-from clary.resources.scaling import VARIANT_INSTANCES, TargetName, policy_arn
+from clary.resources.scaling import VARIANT_INSTANCES, ScheduledAction, TargetName, policy_arn
 from clary.resources.scaling_activities import into_bounds
 from clary.resources.scaling_policies import STEP, TARGET_TRACKING
 from clary.resources.tracking_alarms import AlarmPeriods, name_alarms
@@ -36,16 +36,22 @@ STEPS = {
 class Clock:
     def __init__(self):
         self.time = A_TIME
+        self.jumped_s = 0.0
 
     def now(self):
         self.time += timedelta(microseconds=1)
         return self.time
 
     def monotonic(self):
-        return (self.now() - A_TIME).total_seconds()
+        return (self.now() - A_TIME).total_seconds() - self.jumped_s
 
     def move(self, seconds):
         self.time += timedelta(seconds=seconds)
+
+    def jump(self, seconds):
+        """Somebody sets the wall clock."""
+        self.jumped_s += seconds
+        self.move(seconds)
 
 
 class Things:
@@ -70,6 +76,19 @@ class Things:
 
     def settle(self, **how):
         self.capacity = replace(self.capacity, current=self.capacity.desired, is_free=True, **how)
+
+
+def an_hourly_action():
+    return ScheduledAction(
+        id="",
+        target=NAME,
+        target_id="",
+        name="hourly",
+        schedule="rate(1 hour)",
+        min_capacity=3,
+        created_at=A_TIME,
+        next_at=A_TIME + timedelta(hours=1),
+    )
 
 
 class World:
@@ -275,6 +294,53 @@ def test_a_change_that_takes_too_long_is_unfulfilled(run):
         await world.loop.pass_once()
         [activity] = await world.activities()
         assert activity.status == "Unfulfilled"
+
+    run(story)
+
+
+@pytest.mark.parametrize("jump_s", [86400.0, -86400.0])
+def test_a_clock_that_is_set_ends_no_change_and_starts_none(run, jump_s):
+    async def story(world):
+        await world.register()
+        policy = await world.put()
+        world.call(policy, 250.0)
+        await world.loop.pass_once()
+        world.clock.jump(jump_s)
+        await world.loop.pass_once()
+        [activity] = await world.activities()
+        assert activity.status == "InProgress", "it has not taken too long"
+        world.things.settle()
+        await world.loop.pass_once()
+        [activity] = await world.activities()
+        assert activity.status == "Successful"
+        world.clock.jump(-jump_s)
+        world.call(policy, 900.0)
+        await world.loop.pass_once()
+        world.clock.move(3601)
+        await world.loop.pass_once()
+        assert (await world.activities())[0].status == "Unfulfilled"
+
+    run(story)
+
+
+@pytest.mark.parametrize("jump_s", [3000.0, -86400.0])
+def test_a_clock_that_is_set_back_runs_no_schedule_twice(run, jump_s):
+    async def story(world):
+        await world.register()
+        await world.store.scheduled_actions.put(NAME, "hourly", lambda _: an_hourly_action())
+        await world.loop.pass_once()
+        assert not await world.activities()
+        world.clock.move(3600)
+        await world.loop.pass_once()
+        world.things.settle()
+        await world.loop.pass_once()
+        ran = await world.activities()
+        assert len(ran) == 2
+        world.clock.jump(jump_s)
+        await world.loop.pass_once()
+        world.clock.jump(-jump_s)
+        await world.loop.pass_once()
+        assert await world.activities() == ran
 
     run(story)
 
