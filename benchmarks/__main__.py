@@ -34,6 +34,7 @@ GROUPS = (
     "metrics",
     "shadow",
     "capture",
+    "async_",
     "transform",
     "batching",
     "multi_model",

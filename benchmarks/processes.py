@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from server import Server
+
 
 class Peer:
     """A process that serves, in a process group of its own, until the end of the block."""
@@ -65,3 +67,13 @@ def _kb(file: Path, name: str) -> int:
         if line.startswith(name):
             return int(line.split()[1])
     return 0
+
+
+def cpu_s(server: Server, word: str) -> float:
+    """Processor time that a server's processes with a word in their command line have used."""
+    tick = os.sysconf("SC_CLK_TCK")
+    used = 0
+    for pid in server.pids(word):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        used += int(fields[11]) + int(fields[12])
+    return used / tick

@@ -17,6 +17,7 @@ from clary.jobs.async_work import AsyncWork
 from clary.jobs.capture import CaptureWriter
 from clary.jobs.data_log import DataLog
 from clary.jobs.outbox_sender import OutboxSender
+from clary.jobs.quick_storage import QuickTransfers
 from clary.jobs.server import build_jobs_app
 from clary.jobs.transform.service import TransformService
 from clary.logs.groups import LogGroups
@@ -39,6 +40,8 @@ async def run_jobs(context: Context) -> None:
     os.nice(NICENESS)
     settings, clock = context.settings, SystemClock()
     storage = object_transfers(settings, context.run_dir)
+    if not settings.storage.s3_endpoint_url:
+        storage = QuickTransfers(context.run_dir / "objects.sock")
     captures = CaptureWriter(settings.capture, storage, clock)
     location = settings.store.url or settings.data_dir / "state.sqlite"
     namespace = Namespace(settings.server.account, settings.server.region)

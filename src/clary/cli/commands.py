@@ -155,8 +155,38 @@ def invoke(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the answer to a file.")
     ] = None,
+    asynchronous: Annotated[
+        bool,
+        typer.Option(
+            "--async",
+            help="Put the call into an asynchronous endpoint's queue; print where the answer will "
+            "be. D may be `s3://bucket/key`, too.",
+        ),
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            help="With --async: show where the call is, and print the answer when it is there.",
+        ),
+    ] = False,
 ) -> None:
     """Send one request to an endpoint and print the answer."""
+    if asynchronous:
+        from clary.cli import invoking_async
+
+        invoking_async.invoke_async(
+            _api(),
+            name,
+            data,
+            content_type=content_type,
+            accept=accept,
+            output=output,
+            wait=wait or output is not None,
+        )
+        return
+    if wait:
+        raise typer.BadParameter("--wait is for calls with --async")
     from clary.cli import invoking
 
     invoking.invoke(_api(), name, data, content_type=content_type, accept=accept, output=output)

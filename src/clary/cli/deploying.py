@@ -25,6 +25,7 @@ from clary.cli.endpoints import (
 )
 from clary.cli.failure import CommandFailed
 from clary.cli.output import Steps, size_text, stderr
+from clary.cli.own_bucket import PREFIX, own_bucket
 from clary.cli.packing import Archive, existing_archive, layout, pack, total_size
 
 VARIANT = "AllTraffic"
@@ -146,15 +147,8 @@ def _check_space(scratch: Path, needed: int) -> None:
 def _upload(api: Api, archive: Archive, steps: Steps) -> str:
     """Put the archive into the deployments' bucket, unless it is there, and return its URL."""
     steps.begin("uploading")
-    account = api.call("sts", "get_caller_identity")["Account"]
-    bucket = f"clary-deployments-{account}"
+    bucket = own_bucket(api)
     key = f"{archive.digest}/model.tar.gz"
-    if not _has_bucket(api, bucket):
-        options: dict[str, Any] = {}
-        if api.region != "us-east-1":
-            # S3 wants the region named everywhere but there.
-            options["CreateBucketConfiguration"] = {"LocationConstraint": api.region}
-        api.call("s3", "create_bucket", Bucket=bucket, **options)
     if _has_object(api, bucket, key, archive.size):
         steps.detail("unchanged")
     else:
@@ -162,16 +156,6 @@ def _upload(api: Api, archive: Archive, steps: Steps) -> str:
         api.upload(archive.file, bucket, key, sent.add)
         steps.detail(f"s3://{bucket}/{archive.digest[:8]}…")
     return f"s3://{bucket}/{key}"
-
-
-def _has_bucket(api: Api, bucket: str) -> bool:
-    try:
-        api.call("s3", "head_bucket", Bucket=bucket)
-    except Refused as error:
-        if error.not_found:
-            return False
-        raise
-    return True
 
 
 def _has_object(api: Api, bucket: str, key: str, size: int) -> bool:
@@ -198,7 +182,7 @@ class _Percentage:
 
 
 def _create_model_and_config(api: Api, wanted: Deployment, name: str, url: str) -> None:
-    account = url.removeprefix("s3://clary-deployments-").partition("/")[0]
+    account = url.removeprefix(f"s3://{PREFIX}").partition("/")[0]
     tags = [{"Key": TAG, "Value": wanted.name}]
     container: dict[str, Any] = {
         "Image": wanted.image_uri,

@@ -46,7 +46,7 @@ def invoke(
     """
     parameters = {
         "EndpointName": name,
-        "Body": _body(data),
+        "Body": read_body(data),
         "ContentType": content_type or guess_content_type(data),
         **({"Accept": accept} if accept else {}),
     }
@@ -60,7 +60,7 @@ def invoke(
     if output is not None:
         output.write_bytes(body)
     else:
-        _print(body, reply.get("ContentType", ""), for_people=sys.stdout.isatty())
+        show_body(body, reply.get("ContentType", ""), for_people=sys.stdout.isatty())
 
 
 def guess_content_type(data: str) -> str:
@@ -78,7 +78,12 @@ def model_error_text(error: Refused, name: str) -> str:
     return f"{answered}\n{message}\nMore may stand in its log: clary logs {name}"
 
 
-def _body(data: str) -> bytes:
+def read_body(data: str) -> bytes:
+    """Return the body that was typed: text, ``@file``, or ``-`` for standard input.
+
+    Raises:
+        CommandFailed: The file cannot be read.
+    """
     if data == "-":
         return sys.stdin.buffer.read()
     if data.startswith("@"):
@@ -89,7 +94,7 @@ def _body(data: str) -> bytes:
     return data.encode()
 
 
-def _print(body: bytes, content_type: str, *, for_people: bool) -> None:
+def show_body(body: bytes, content_type: str, *, for_people: bool) -> None:
     """Write a body as it is, or, where people look, JSON on several lines and bytes not at all."""
     if not for_people:
         sys.stdout.buffer.write(body)

@@ -6,7 +6,7 @@ memory here.
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,13 +58,14 @@ class AsyncCall(Invocation):
         meta: Headers for the container.
         body: What is sent: bytes, or a file.
         deadline: Latest moment for the whole answer; monotonic clock.
-        file: Where a long answer may lie.
+        make_file: Tells where a long answer is to lie.
         max_bytes: Longest answer.
     """
 
     __slots__ = (
         "_file",
         "_headers",
+        "_make_file",
         "_max_bytes",
         "_parts",
         "_path",
@@ -82,7 +83,7 @@ class AsyncCall(Invocation):
         body: Body,
         deadline: float,
         *,
-        file: Path,
+        make_file: Callable[[], Path],
         max_bytes: int,
     ) -> None:
         super().__init__(endpoint, meta, body if isinstance(body, bytes) else b"", deadline)
@@ -91,7 +92,8 @@ class AsyncCall(Invocation):
             self.is_streamed = True
             self.body_length = self.source.stat().st_size
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._path = file
+        self._make_file = make_file
+        self._path: Path | None = None
         self._file: BinaryIO | None = None
         self._parts: list[bytes] = []
         self._size = 0
@@ -126,7 +128,8 @@ class AsyncCall(Invocation):
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._path.unlink(missing_ok=True)
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
     # From the router ----------------------------------------------------------------------
 
@@ -179,8 +182,9 @@ class AsyncCall(Invocation):
             if self.channel is not None:
                 self.channel.credit(self, count)
             return
-        if self._file is None:
-            kept: Body = b"".join(self._parts)
+        kept: Body
+        if self._file is None or self._path is None:
+            kept = b"".join(self._parts)
         else:
             self._file.close()
             self._file = None
@@ -199,6 +203,7 @@ class AsyncCall(Invocation):
 
     def _keep(self, body: bytes) -> None:
         if self._file is None and self._size > SMALL_BYTES:
+            self._path = self._make_file()
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("wb")
             for part in self._parts:

@@ -47,6 +47,8 @@ class AsyncFiles:
         self._directory = directory
         self._max_bytes = max_bytes
         self._write_for_s = write_for_s
+        self._long: set[tuple[int, int]] = set()
+        """Leases that have files."""
 
     def clear(self) -> None:
         """Remove what an earlier process left."""
@@ -54,13 +56,19 @@ class AsyncFiles:
         self._directory.mkdir(parents=True, exist_ok=True)
 
     def path(self, lease: Lease, kind: str) -> Path:
-        """Return where a long body of an invocation may lie."""
+        """Return where a long body of an invocation is to lie."""
+        self._long.add((lease.seq, lease.attempt))
+        return self._path(lease, kind)
+
+    def _path(self, lease: Lease, kind: str) -> Path:
         return self._directory / f"{lease.seq}-{lease.attempt}.{kind}"
 
     def remove(self, lease: Lease) -> None:
         """Remove the long bodies of an invocation."""
-        for kind in ("in", "out"):
-            self.path(lease, kind).unlink(missing_ok=True)
+        if (lease.seq, lease.attempt) in self._long:
+            self._long.discard((lease.seq, lease.attempt))
+            for kind in ("in", "out"):
+                self._path(lease, kind).unlink(missing_ok=True)
 
     async def fetch(self, lease: Lease) -> Fetched:
         """Return the input.
@@ -76,11 +84,13 @@ class AsyncFiles:
             return Fetched(lease.body or b"", None)
         began = time.monotonic()
         bucket, key = split_location(location)
-        path = self.path(lease, "in")
+        path = self._path(lease, "in")
         content = await self._storage.fetch(
             bucket, key, path, small_bytes=SMALL_BYTES, max_bytes=self._max_bytes
         )
-        return Fetched(path if content is None else content, _since(began))
+        if content is None:
+            return Fetched(self.path(lease, "in"), _since(began))
+        return Fetched(content, _since(began))
 
     async def write(
         self,

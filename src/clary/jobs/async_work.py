@@ -231,7 +231,7 @@ class AsyncWork:
             encode_meta(container_headers(lease.order, lease.inference_id)),
             fetched.body,
             began + lease.order.timeout_s,
-            file=self._files.path(lease, "out"),
+            make_file=lambda: self._files.path(lease, "out"),
             max_bytes=self._settings.max_body_bytes,
         )
         try:

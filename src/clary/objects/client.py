@@ -163,11 +163,7 @@ class EmbeddedStorage:
         metadata: Mapping[str, str] | None = None,
         is_new: bool = False,
     ) -> ObjectInfo:
-        headers = {f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()}
-        if content_type:
-            headers["Content-Type"] = content_type
-        if is_new:
-            headers["If-None-Match"] = "*"
+        headers = upload_headers(content_type, metadata, is_new=is_new)
         return await asyncio.to_thread(self._upload, bucket, key, content, headers)
 
     # In a thread --------------------------------------------------------------------------
@@ -190,7 +186,7 @@ class EmbeddedStorage:
             )
             response = connection.getresponse()
             if response.status >= 300:
-                raise _error_of(response, bucket, key)
+                raise error_of(response.status, response.reason, response.read(), bucket, key)
             yield response
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and (error.filename or error.errno in _DISK_ERRORS):
@@ -305,6 +301,18 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def upload_headers(
+    content_type: str, metadata: Mapping[str, str] | None, *, is_new: bool
+) -> dict[str, str]:
+    """Return the headers of a PutObject."""
+    headers = {f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()}
+    if content_type:
+        headers["Content-Type"] = content_type
+    if is_new:
+        headers["If-None-Match"] = "*"
+    return headers
+
+
 def _info(key: str, response: http.client.HTTPResponse) -> ObjectInfo:
     headers = response.headers
     return ObjectInfo(
@@ -343,15 +351,14 @@ def keep_content(
     return content if info.size <= small_bytes else None
 
 
-def _error_of(response: http.client.HTTPResponse, bucket: str, key: str) -> Exception:
+def error_of(status: int, reason: str, body: bytes, bucket: str, key: str) -> Exception:
     """Return what an error reply means."""
-    body = response.read()
     try:
         root = ElementTree.fromstring(body)  # noqa: S314 - our own server's words
         code, message = root.findtext("Code", ""), root.findtext("Message", "")
     except ElementTree.ParseError:
-        code, message = str(response.status), response.reason
-    return meaning_of(code, message, response.status, bucket, key)
+        code, message = str(status), reason
+    return meaning_of(code, message, status, bucket, key)
 
 
 def meaning_of(code: str, message: str, status: int, bucket: str, key: str) -> Exception:

@@ -210,6 +210,11 @@ class HttpPool:
         self._all: set[HttpConnection] = set()
         self._is_closed = False
 
+    @property
+    def has_connections(self) -> bool:
+        """Whether there is any connection, idle or not."""
+        return bool(self._all)
+
     def begin(self, exchange: Exchange) -> bool:
         """Start an exchange on an idle connection; False when there is none."""
         while self._idle:

@@ -26,8 +26,70 @@ from clary.store.outbox import KIND as OUTBOX_KIND
 from clary.store.outbox import Notification, insert_notifications
 from clary.store.schema import Timestamp, async_invocations
 
+ENDINGS_PAUSE_S = 0.01
+"""How long ends gather before they are written, in seconds. An output is there before that."""
+
 Leases = list[Lease]
 Names = list[str]
+
+_Table = async_invocations.c
+
+# Made once: to make a statement takes longer than to run it.
+_QUEUED = _Table.state == AsyncState.QUEUED
+
+
+def _waiting() -> sa.Select[tuple[str]]:
+    """Endpoints that have something due: from name to name, for rows may be very many."""
+    names = sa.select(sa.func.min(_Table.endpoint).label("name")).where(_QUEUED)
+    known = names.cte("known", recursive=True)
+    following = sa.select(sa.func.min(_Table.endpoint)).where(
+        _QUEUED, _Table.endpoint > known.c.name
+    )
+    known = known.union_all(sa.select(following.scalar_subquery()).where(known.c.name.is_not(None)))
+    is_due = _Table.due_at <= sa.bindparam("now", type_=Timestamp)
+    due = sa.select(_Table.seq).where(_QUEUED, _Table.endpoint == known.c.name, is_due)
+    return sa.select(known.c.name).where(known.c.name.is_not(None), due.exists())
+
+
+_WAITING = _waiting()
+_OLDEST = (
+    sa.select(_Table.seq)
+    .where(
+        _QUEUED,
+        _Table.endpoint == sa.bindparam("name"),
+        _Table.due_at <= sa.bindparam("now", type_=Timestamp),
+    )
+    .order_by(_Table.seq)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+    .with_for_update(skip_locked=True)
+)
+_THESE = _Table.seq.in_(sa.bindparam("seqs", expanding=True))
+_TAKE = (
+    async_invocations.update()
+    .where(_THESE)
+    .values(
+        state=AsyncState.RUNNING.value,
+        owner=sa.bindparam("by"),
+        leased_until=sa.bindparam("until", type_=Timestamp),
+        attempt=_Table.attempt + 1,
+        started_at=sa.func.coalesce(_Table.started_at, sa.bindparam("now", type_=Timestamp)),
+    )
+)
+_TAKEN = sa.select(async_invocations).where(_THESE).order_by(_Table.seq)
+_HELD = (
+    sa.select(_Table.seq, _Table.attempt)
+    .where(_THESE, _Table.state == AsyncState.RUNNING)
+    .with_for_update()
+)
+_LAST_ENDED = sa.select(sa.func.max(_Table.ended_seq))
+_FINISH = (
+    async_invocations.update()
+    .where(_Table.seq == sa.bindparam("this"))
+    .values(
+        {name: sa.bindparam(f"new_{name}") for name in ("state", "ended_seq", "result", "ended_at")}
+        | {"owner": None, "leased_until": None, "body": None}
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,18 +136,13 @@ class AsyncLeases:
         self._changes = changes
         self._clock = clock
         self._endings: Gathering[Finish | Release, bool] = Gathering(
-            database, self._write_endings, self._ended
+            database, self._write_endings, self._ended, pause_s=ENDINGS_PAUSE_S
         )
 
     async def waiting(self) -> Names:
         """Return the endpoints that have something to claim."""
-        table = async_invocations
-        query = (
-            sa.select(table.c.endpoint)
-            .where(table.c.state == AsyncState.QUEUED, table.c.due_at <= self._clock.now())
-            .distinct()
-        )
-        return await self._database.read(lambda connection: list(connection.scalars(query)))
+        now = {"now": self._clock.now()}
+        return await self._database.read(lambda connection: list(connection.scalars(_WAITING, now)))
 
     async def claim(self, owner: str, wanted: Mapping[str, int], lease: timedelta) -> Leases:
         """Claim invocations, the oldest first.
@@ -95,23 +152,13 @@ class AsyncLeases:
             wanted: Most invocations by endpoint.
             lease: For how long.
         """
-        table = async_invocations
         now = self._clock.now()
 
         def apply(connection: Connection) -> Leases:
             seqs: list[int] = []
             for endpoint, count in wanted.items():
-                seqs += connection.scalars(
-                    sa.select(table.c.seq)
-                    .where(
-                        table.c.state == AsyncState.QUEUED,
-                        table.c.endpoint == endpoint,
-                        table.c.due_at <= now,
-                    )
-                    .order_by(table.c.seq)
-                    .limit(count)
-                    .with_for_update(skip_locked=True)
-                )
+                asked = {"name": endpoint, "now": now, "most": count}
+                seqs += connection.scalars(_OLDEST, asked)
             return _take(connection, seqs, owner, now, lease)
 
         return await self._database.write(apply)
@@ -244,29 +291,17 @@ class AsyncLeases:
     ) -> Sequence[bool | Exception]:
         table = async_invocations
         now = self._clock.now()
-        held = connection.execute(
-            sa.select(table.c.seq, table.c.attempt)
-            .where(
-                table.c.seq.in_([each.lease.seq for each in group]),
-                table.c.state == AsyncState.RUNNING,
-            )
-            .with_for_update()
-        )
+        held = connection.execute(_HELD, {"seqs": [each.lease.seq for each in group]})
         tokens = {(row.seq, row.attempt) for row in held}
         is_held = [(each.lease.seq, each.lease.attempt) in tokens for each in group]
         mine = [each for each, held_now in zip(group, is_held, strict=True) if held_now]
         finished = [each for each in mine if isinstance(each, Finish)]
         released = [each for each in mine if isinstance(each, Release)]
         if finished:
-            last = connection.scalar(sa.select(sa.func.max(table.c.ended_seq))) or 0
+            last = connection.scalar(_LAST_ENDED) or 0
             connection.execute(
-                table.update()
-                .where(table.c.seq == sa.bindparam("this"))
-                .values(
-                    {name: sa.bindparam(f"new_{name}") for name in ("state", "ended_seq", "result")}
-                    | {"ended_at": now, "owner": None, "leased_until": None, "body": None}
-                ),
-                [_finished_row(each, last + 1 + index) for index, each in enumerate(finished)],
+                _FINISH,
+                [_finished_row(each, last + 1 + index, now) for index, each in enumerate(finished)],
             )
             insert_notifications(
                 connection, [n for each in finished for n in each.notifications], now
@@ -286,13 +321,14 @@ class AsyncLeases:
         return is_held
 
 
-def _finished_row(finish: Finish, ended_seq: int) -> dict[str, Any]:
+def _finished_row(finish: Finish, ended_seq: int, now: datetime) -> dict[str, Any]:
     is_good = finish.result.status == "Completed"
     return {
         "this": finish.lease.seq,
         "new_state": (AsyncState.DONE if is_good else AsyncState.FAILED).value,
         "new_ended_seq": ended_seq,
         "new_result": finish.result.to_json(),
+        "new_ended_at": now,
     }
 
 
@@ -301,17 +337,6 @@ def _take(
 ) -> Leases:
     if not seqs:
         return []
-    table = async_invocations
-    connection.execute(
-        table.update()
-        .where(table.c.seq.in_(seqs))
-        .values(
-            state=AsyncState.RUNNING.value,
-            owner=owner,
-            leased_until=now + lease,
-            attempt=table.c.attempt + 1,
-            started_at=sa.func.coalesce(table.c.started_at, sa.literal(now, Timestamp)),
-        )
-    )
-    rows = connection.execute(sa.select(table).where(table.c.seq.in_(seqs)).order_by(table.c.seq))
-    return [load_lease(row) for row in rows]
+    these = {"seqs": seqs}
+    connection.execute(_TAKE, {**these, "by": owner, "until": now + lease, "now": now})
+    return [load_lease(row) for row in connection.execute(_TAKEN, these)]

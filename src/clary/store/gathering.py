@@ -25,6 +25,8 @@ class Gathering(Generic[Item, Result]):
         database: Where to.
         apply: Writes items; returns for each its result, or an exception for the one who added it.
         after_commit: Called with the items after each commit.
+        pause_s: How long items gather before each write, in seconds, besides while one is under
+            way. For those that nobody waits for: fewer writes leave the database to others.
     """
 
     def __init__(
@@ -32,10 +34,13 @@ class Gathering(Generic[Item, Result]):
         database: Database,
         apply: Callable[[Connection, Sequence[Item]], Sequence[Result | Exception]],
         after_commit: Callable[[Sequence[Item]], None] = lambda items: None,
+        *,
+        pause_s: float = 0.0,
     ) -> None:
         self._database = database
         self._apply = apply
         self._after_commit = after_commit
+        self._pause_s = pause_s
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -55,6 +60,8 @@ class Gathering(Generic[Item, Result]):
 
     async def _write(self) -> None:
         while self._waiting:
+            if self._pause_s and len(self._waiting) < MAX_ITEMS:
+                await asyncio.sleep(self._pause_s)
             group, self._waiting = self._waiting[:MAX_ITEMS], self._waiting[MAX_ITEMS:]
             items = [item for item, _ in group]
             try:

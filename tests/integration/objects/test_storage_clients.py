@@ -1,12 +1,13 @@
-"""Both storage clients, held to one contract against a running embedded S3."""
+"""All storage clients, held to one contract against a running embedded S3."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from clary.errors import AlreadyExists, NotFound, PermanentError, TransientError
+from clary.jobs.quick_storage import QuickTransfers
 from clary.objects.client import EmbeddedStorage, ObjectInfo, ObjectStorage
 from clary.objects.external_client import ExternalStorage
 from objects_server import ObjectsServer
@@ -22,15 +23,31 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectsServer]:
         yield running
 
 
-@pytest.fixture(params=["embedded", "external"])
+@pytest.fixture(params=["embedded", "quick", "external"])
 def storage(
     request: pytest.FixtureRequest, server: ObjectsServer, monkeypatch: pytest.MonkeyPatch
 ) -> ObjectStorage:
     if request.param == "embedded":
         return EmbeddedStorage(server.socket_path)
+    if request.param == "quick":
+        return QuickTransfers(server.socket_path)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     return ExternalStorage(server.url, "us-east-1")
+
+
+def run(storage: ObjectStorage, story: Callable[[], Awaitable[None]]) -> None:
+    """Run a story, and close what it opened."""
+
+    async def whole() -> None:
+        try:
+            await story()
+        finally:
+            if isinstance(storage, QuickTransfers):
+                storage.close()
+                await asyncio.sleep(0)
+
+    asyncio.run(whole())
 
 
 async def _list(storage: ObjectStorage, bucket: str, prefix: str) -> list[ObjectInfo]:
@@ -57,7 +74,7 @@ def test_what_is_uploaded_is_found_listed_and_downloaded(
         assert info == head
         assert await storage.get("models", "a b/small") == b"x"
 
-    asyncio.run(story())
+    run(storage, story)
     assert (tmp_path / "out").read_bytes() == body
     assert told[-1] == (len(body), len(body))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
@@ -78,7 +95,7 @@ def test_what_is_not_there_is_not_found_and_leaves_no_file(
                 await call
         assert await _list(storage, "models", "none") == []
 
-    asyncio.run(story())
+    run(storage, story)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -95,7 +112,7 @@ def test_an_object_says_what_it_is_and_who_wrote_it(storage: ObjectStorage) -> N
         head = await storage.head("models", "typed")
         assert (head.content_type, dict(head.metadata)) == ("text/csv", {"by": "me"})
 
-    asyncio.run(story())
+    run(storage, story)
 
 
 @pytest.mark.parametrize("kind", ["bytes", "file"])
@@ -114,7 +131,7 @@ def test_what_must_be_new_is_written_once(
         await storage.upload("models", key, b"third")
         assert await storage.get("models", key) == b"third"
 
-    asyncio.run(story())
+    run(storage, story)
 
 
 def test_small_objects_come_as_bytes_and_long_ones_as_files(
@@ -138,4 +155,4 @@ def test_small_objects_come_as_bytes_and_long_ones_as_files(
         with pytest.raises(NotFound):
             await storage.fetch("models", "none", path, small_bytes=1, max_bytes=1)
 
-    asyncio.run(story())
+    run(storage, story)
