@@ -171,6 +171,38 @@ def test_steps_by_a_users_own_alarm_and_why_nothing_more_is_done(server):
     assert alarm["AlarmActions"] == [], "the alarm is the user's and stays"
 
 
+def test_metrics_that_nobody_knows_scale_nothing(server):
+    """Neither a policy that tracks one, nor one whose user's alarm watches one."""
+    name = "unknown"
+    scaling, resource = register(server, name, minimum=1)
+    tracked = track(scaling, resource, name)["Alarms"]
+    action = step_policy(scaling, resource)
+    cloudwatch = server.client("cloudwatch")
+    alarm_for(server, name, action)
+    # Judged in the same passes, it tells that the others have been.
+    cloudwatch.put_metric_alarm(
+        AlarmName=f"{name}-judged",
+        Namespace="Tests",
+        MetricName="Load",
+        Statistic="Average",
+        Period=10,
+        EvaluationPeriods=1,
+        Threshold=100.0,
+        ComparisonOperator="GreaterThanThreshold",
+        TreatMissingData="notBreaching",
+    )
+
+    def states(*alarms):
+        found = cloudwatch.describe_alarms(AlarmNames=list(alarms))["MetricAlarms"]
+        return [alarm["StateValue"] for alarm in found]
+
+    wait_for(lambda: states(f"{name}-judged") == ["OK"], timeout_s=20, what="a pass")
+    watching = [name, *(alarm["AlarmName"] for alarm in tracked)]
+    assert states(*watching) == ["INSUFFICIENT_DATA"] * 3
+    assert activities(scaling, resource, IncludeNotScaledActivities=True) == []
+    assert desired_count(server, resource) == 1
+
+
 def test_suspended_scale_out_leaves_the_count_alone(server):
     name = "suspended"
     scaling, resource = register(server, name, SuspendedState={"DynamicScalingOutSuspended": True})

@@ -175,6 +175,42 @@ def test_a_breach_is_an_alarm_with_a_history(cloudwatch: Any, name: str) -> None
     assert action.startswith(("Successfully executed action", "Failed to execute action"))
 
 
+def test_a_percentile_of_a_metric_without_data_is_judged_by_the_setting(
+    cloudwatch: Any, name: str
+) -> None:
+    """A metric that nobody knows is no error; what it means is for the alarm to say."""
+    wanted = {"missing": "INSUFFICIENT_DATA", "notBreaching": "OK", "breaching": "ALARM"}
+    for setting in wanted:
+        cloudwatch.put_metric_alarm(
+            **an_alarm(
+                f"{name}-{setting}",
+                Namespace="Nobody",
+                MetricName="Knows",
+                Statistic=None,
+                ExtendedStatistic="p99",
+                Period=10,
+                TreatMissingData=setting,
+            )
+        )
+
+    def states() -> dict[str, str]:
+        found = cloudwatch.describe_alarms(AlarmNamePrefix=name)["MetricAlarms"]
+        return {alarm["TreatMissingData"]: alarm["StateValue"] for alarm in found}
+
+    wait_for(lambda: states() == wanted, timeout_s=20, what="all of them to be judged")
+    now = datetime.now(UTC)
+    period = {"StartTime": now - timedelta(minutes=10), "EndTime": now}
+    metric = {"Namespace": "Nobody", "MetricName": "Knows"}
+    points = cloudwatch.get_metric_statistics(
+        **metric, **period, Period=60, ExtendedStatistics=["p99"]
+    )
+    assert points["Datapoints"] == []
+    query = {"Id": "m", "MetricStat": {"Metric": metric, "Period": 60, "Stat": "p99"}}
+    (result,) = cloudwatch.get_metric_data(MetricDataQueries=[query], **period)["MetricDataResults"]
+    assert (result["Values"], result["StatusCode"]) == ([], "Complete")
+    cloudwatch.delete_alarms(AlarmNames=[f"{name}-{setting}" for setting in wanted])
+
+
 def test_composite_alarms_follow_their_children(any_cloudwatch: Any, name: str) -> None:
     child, quiet, top = f"{name}-child", f"{name}-quiet", f"{name}-top"
     for each in (child, quiet):
