@@ -77,7 +77,7 @@ def make_resources_of_sagemaker(server: Server) -> None:
                 "ContentType": "text/plain",
                 "DataSource": {
                     "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://models/model"}
-                }
+                },
             },
             TransformOutput={"S3OutputPath": "s3://models/out"},
             TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},

@@ -22,6 +22,20 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{link}: no such heading"
 
 
+def test_every_module_that_the_architecture_names_is_there() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for top in ("src", "tests")
+        for path in (ROOT / top).rglob("*.py")
+    }
+    named = set(re.findall(r"[\w/]+\.py", text))
+    assert len(named) > 100
+    assert [
+        name for name in sorted(named) if not any(f"/{p}".endswith(f"/{name}") for p in there)
+    ] == []
+
+
 def test_every_setting_is_on_the_reference_page() -> None:
     text = (ROOT / "docs/configuration.md").read_text()
     for name, _, _ in settings_reference():
