@@ -16,7 +16,7 @@ PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Before it is tried again, when jobs does not answer."""
 
 ANSWER_S = 10.0
-REST_S = 0.002
+REST_S = 0.01
 """Between two rings: a thousand calls a second need not ring a thousand times."""
 
 _REQUEST = b"POST /wake HTTP/1.1\r\nhost: jobs\r\ncontent-length: 0\r\n\r\n"

@@ -32,6 +32,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from clary.errors import TransientError
 from clary.store.preparation import prepare_file, prepare_schema
+from clary.store.sqlite_turns import begin_writing
 
 T = TypeVar("T")
 
@@ -88,8 +89,8 @@ class Database:
         """
         url = _url(location)
         prepare_file(url)
-        writer = _engine(url, pool_size=1, begin="BEGIN IMMEDIATE")
-        reader = _engine(url, pool_size=READERS, begin="BEGIN")
+        writer = _engine(url, pool_size=1, begin=begin_writing)
+        reader = _engine(url, pool_size=READERS, begin=_begin_reading)
         try:
             prepare_schema(writer)
         except BaseException:
@@ -173,15 +174,26 @@ class Database:
 
     def _commit(self, group: list[_Write]) -> None:
         """Commit a group; when the database refuses, each of its members alone."""
+        if len(group) == 1:
+            self._commit_alone(group[0])
+            return
         try:
             self._commit_together(group)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the one writer goes on
-            if len(group) == 1:
-                group[0].error = _failed("write", error)
-                group[0].error.__cause__ = error
-                return
+        except Exception:  # noqa: BLE001 - whatever it is, the one writer goes on
             for write in group:
-                self._commit([write])
+                self._commit_alone(write)
+
+    def _commit_alone(self, write: _Write) -> None:
+        # Without a savepoint, which is a good part of the time of a short write.
+        write.result = write.error = None
+        try:
+            with self._writer.connect() as connection, connection.begin():
+                write.result = write.apply(connection)
+        except SQLAlchemyError as error:
+            write.error = _failed("write", error)
+            write.error.__cause__ = error
+        except Exception as error:  # noqa: BLE001 - belongs to the caller, who gets it
+            write.error = error
 
     def _commit_together(self, group: list[_Write]) -> None:
         with self._writer.connect() as connection, connection.begin():
@@ -239,7 +251,11 @@ def _url(location: str | Path) -> sa.URL:
     return sa.make_url(location)
 
 
-def _engine(url: sa.URL, *, pool_size: int, begin: str) -> Engine:
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _engine(url: sa.URL, *, pool_size: int, begin: Callable[[Connection], None]) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
     engine = sa.create_engine(
         url,
@@ -253,9 +269,8 @@ def _engine(url: sa.URL, *, pool_size: int, begin: str) -> Engine:
     if is_sqlite:
         event.listen(engine, "connect", _set_up_sqlite)
         # sqlite3 opens transactions only before INSERT and the like, which leaves reads and
-        # savepoints outside. We begin them ourselves; IMMEDIATE, because a transaction that turns
-        # from reading to writing can be refused half-way.
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        # savepoints outside. We begin them ourselves.
+        event.listen(engine, "begin", begin)
     return engine
 
 
