@@ -54,7 +54,9 @@ async def run_jobs(context: Context) -> None:
         authority=urlsplit(context.url).netloc,
         pauses_s=(),  # the outbox has its own
     )
-    sender = OutboxSender(store.outbox, topics, limits, clock)
+    sender = OutboxSender(
+        store.outbox, topics, limits, clock, are_failures_counted=settings.metrics.enabled
+    )
     logs = LogGroups(store.logs, settings.data_dir / "logs", settings.logs, clock)
     data_log = DataLog(logs, clock)
     files = AsyncFiles(

@@ -1,6 +1,7 @@
 """Measures asynchronous endpoints: what waits, and what became of what has ended.
 
-Both are read from the queue, so that nothing is lost or counted twice, whichever process dies.
+Both are read from the queue, so that nothing is lost or counted twice, whichever process dies; and
+what was not heard of, from the outbox, which may lose a count when this process dies.
 """
 
 import asyncio
@@ -8,13 +9,14 @@ import logging
 from collections.abc import Mapping
 
 from clary.clock import Clock
-from clary.control.async_points import backlog_points, ended_points
+from clary.control.async_points import backlog_points, ended_points, notification_failure
 from clary.errors import TransientError
 from clary.metrics.endpoint_metrics import Measured
 from clary.metrics.series import MetricStore
 from clary.resources.routing_table import EndpointRoute
 from clary.store.async_leases import AsyncLeases
 from clary.store.async_queue import AsyncQueue
+from clary.store.outbox import Outbox
 
 ENDED_S = 2.0
 """How often it is looked what has ended, in seconds."""
@@ -31,6 +33,7 @@ class AsyncMetrics:
     Args:
         queue: What waits.
         leases: What has ended.
+        outbox: Notifications that were given up.
         store: Where the metrics go.
         clock: Wall time.
         interval_s: Pause between two measurings of the backlog, in seconds.
@@ -40,6 +43,7 @@ class AsyncMetrics:
         self,
         queue: AsyncQueue,
         leases: AsyncLeases,
+        outbox: Outbox,
         store: MetricStore,
         clock: Clock,
         *,
@@ -47,6 +51,7 @@ class AsyncMetrics:
     ) -> None:
         self._queue = queue
         self._leases = leases
+        self._outbox = outbox
         self._store = store
         self._clock = clock
         self._interval_s = interval_s
@@ -92,6 +97,7 @@ class AsyncMetrics:
         while True:
             try:
                 await self.measure_ended()
+                await self.measure_given_up()
             except TransientError as error:
                 _log.warning("invocations are measured later: %s", error)
             await asyncio.sleep(ENDED_S)
@@ -101,8 +107,7 @@ class AsyncMetrics:
         while True:
             ended = await self._leases.ended_after(self._ended_seq, AT_ONCE)
             for invocation in ended:
-                route = self._routes.get(invocation.endpoint)
-                variant = route.variants[0].name if route is not None else "AllTraffic"
+                variant = self._variant_of(invocation.endpoint)
                 for each in ended_points(invocation, variant=variant):
                     self._add(each)
             if ended:
@@ -110,6 +115,15 @@ class AsyncMetrics:
                 self._store.mark(SOURCE, "ended", {"seq": self._ended_seq})
             if len(ended) < AT_ONCE:
                 return
+
+    async def measure_given_up(self) -> None:
+        """Measure notifications that were given up, and forget them."""
+        for endpoint in await self._outbox.take_given_up():
+            self._add(notification_failure(endpoint, variant=self._variant_of(endpoint)))
+
+    def _variant_of(self, endpoint: str) -> str:
+        route = self._routes.get(endpoint)
+        return route.variants[0].name if route is not None else "AllTraffic"
 
     def _add(self, measured: Measured) -> None:
         self._store.add(

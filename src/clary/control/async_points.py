@@ -20,8 +20,6 @@ FAILURES = {
 }
 """Metrics by the cause of a failure."""
 
-NOTIFICATION_FAILURES = "NotificationFailures"
-
 
 def backlog_points(
     endpoint: str, backlog: Backlog | None, *, instances: int, now: datetime
@@ -51,6 +49,13 @@ def backlog_points(
     if backlog is not None:
         age_s = max((now - backlog.oldest_at).total_seconds(), 0.0)
         yield measured("ApproximateAgeOfOldestRequest", age_s, "Seconds")
+
+
+def notification_failure(endpoint: str, *, variant: str) -> Measured:
+    """Give the value of a notification that no topic took."""
+    dimensions = {"EndpointName": endpoint, "VariantName": variant}
+    key = MetricKey.of(INVOCATIONS, "NotificationFailures", dimensions)
+    return Measured(key, StatisticSet.of(1.0), "Count")
 
 
 def ended_points(ended: EndedInvocation, *, variant: str) -> Iterator[Measured]:

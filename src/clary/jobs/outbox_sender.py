@@ -1,10 +1,11 @@
-"""Sends notifications from the outbox: each until its topic has it."""
+"""Sends notifications from the outbox: each until its topic has it, or never will."""
 
 import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from enum import Enum, auto
 from typing import Protocol
 
 from clary.clock import Clock
@@ -37,6 +38,14 @@ class TopicPublisher(Protocol):
         ...
 
 
+class Sent(Enum):
+    """What became of a message."""
+
+    TAKEN = auto()
+    WAITS = auto()
+    GIVEN_UP = auto()
+
+
 class OutboxSender:
     """Empties the outbox.
 
@@ -45,15 +54,23 @@ class OutboxSender:
         publisher: Takes it.
         settings: How long a message is tried.
         clock: Wall time.
+        are_failures_counted: Whether somebody counts the messages that are given up.
     """
 
     def __init__(
-        self, outbox: Outbox, publisher: TopicPublisher, settings: AsyncSettings, clock: Clock
+        self,
+        outbox: Outbox,
+        publisher: TopicPublisher,
+        settings: AsyncSettings,
+        clock: Clock,
+        *,
+        are_failures_counted: bool,
     ) -> None:
         self._outbox = outbox
         self._publisher = publisher
         self._settings = settings
         self._clock = clock
+        self._are_failures_counted = are_failures_counted
         self._woken = asyncio.Event()
         self._places = asyncio.Semaphore(SENDING)
 
@@ -81,28 +98,36 @@ class OutboxSender:
         outcomes = await asyncio.gather(*(self._publish(message) for message in messages))
         later = [
             (message, pause_s(message.attempts, NOTIFICATION_PAUSES_S))
-            for message, is_over in zip(messages, outcomes, strict=True)
-            if not is_over
+            for message, sent in zip(messages, outcomes, strict=True)
+            if sent is Sent.WAITS
         ]
-        over = [m.id for m, is_over in zip(messages, outcomes, strict=True) if is_over]
-        await self._outbox.remove(over)
+
+        def those(what: Sent) -> list[int]:
+            return [m.id for m, sent in zip(messages, outcomes, strict=True) if sent is what]
+
+        await self._outbox.remove(those(Sent.TAKEN))
+        if self._are_failures_counted:
+            await self._outbox.give_up(those(Sent.GIVEN_UP))
+        else:
+            await self._outbox.remove(those(Sent.GIVEN_UP))
         await self._outbox.postpone(
             [(message.id, timedelta(seconds=pause)) for message, pause in later]
         )
         return min((pause for _, pause in later), default=POLL_S)
 
-    async def _publish(self, message: WaitingNotification) -> bool:
-        """Publish one; return whether nothing more is to be done for it."""
+    async def _publish(self, message: WaitingNotification) -> Sent:
         try:
             async with self._places:
                 await self._publisher.publish(message.topic, "", message.message)
         except PermanentError as error:
             _log.error("%s does not take a notification: %s", message.topic, error)
+            return Sent.GIVEN_UP
         except (TransientError, OSError) as error:
             age_s = (self._clock.now() - message.created_at).total_seconds()
             if age_s < self._settings.notify_for_s:
                 if message.attempts == 0:
                     _log.warning("a notification for %s waits: %s", message.topic, error)
-                return False
+                return Sent.WAITS
             _log.error("a notification for %s is dropped: %s", message.topic, error)
-        return True
+            return Sent.GIVEN_UP
+        return Sent.TAKEN

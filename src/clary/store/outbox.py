@@ -1,6 +1,7 @@
 """Notifications that are still to be sent.
 
-Written in the transaction of what they tell of, and kept until their topic has them.
+Written in the transaction of what they tell of, and kept until their topic has them. Those that are
+given up stay until they have been counted.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from clary.store.schema import outbox
 
 KIND = "outbox"
 """Kind of the change feed's notices: there is something to send."""
+
+GIVEN_UP = -1
+"""Attempts of a message that is not sent any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,7 @@ class Outbox:
         """Return messages that are to be sent now, oldest first."""
         query = (
             sa.select(outbox)
-            .where(outbox.c.due_at <= self._clock.now())
+            .where(outbox.c.due_at <= self._clock.now(), outbox.c.attempts != GIVEN_UP)
             .order_by(outbox.c.id)
             .limit(limit)
         )
@@ -86,10 +90,23 @@ class Outbox:
         return await self._database.read(read)
 
     async def remove(self, ids: Sequence[int]) -> None:
-        """Forget messages: their topics have them, or never will."""
+        """Forget messages: their topics have them."""
         if ids:
             statement = outbox.delete().where(outbox.c.id.in_(ids))
             await self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+    async def give_up(self, ids: Sequence[int]) -> None:
+        """Send messages no more; they are kept for ``take_given_up``."""
+        if ids:
+            statement = outbox.update().where(outbox.c.id.in_(ids)).values(attempts=GIVEN_UP)
+            await self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+    async def take_given_up(self) -> list[str]:
+        """Forget the messages that were given up; return the endpoint of each."""
+        query = sa.select(outbox.c.id, outbox.c.endpoint).where(outbox.c.attempts == GIVEN_UP)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        await self.remove([row.id for row in rows])
+        return [row.endpoint for row in rows]
 
     async def postpone(self, pauses: Sequence[tuple[int, timedelta]]) -> None:
         """Try messages again later.

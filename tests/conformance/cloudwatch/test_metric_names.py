@@ -97,6 +97,7 @@ EXPECTED: Mapping[str, Table] = {
             "InvocationFailures",
             "RequestDownloadFailures",
             "ResponseUploadFailures",
+            "NotificationFailures",
         ),
         **rows(CALLS, VARIANT, "Microseconds", "RequestDownloadLatency", "ResponseUploadLatency"),
         **rows(CALLS, VARIANT, "Milliseconds", "TimeInBacklog", "TotalProcessingTime"),
@@ -216,7 +217,8 @@ def many(server: Server) -> None:
 def later(server: Server) -> None:
     for bucket in ("inputs", "results"):
         server.s3.create_bucket(Bucket=bucket)
-    deploy_async(server, "later", FAILS_IF_ASKED)
+    nowhere = "arn:aws:sns:us-east-1:123456789012:nowhere"
+    deploy_async(server, "later", FAILS_IF_ASKED, topics={"ErrorTopic": nowhere})
 
     def call(location: str) -> None:
         reply = server.runtime.invoke_endpoint_async(
