@@ -1,10 +1,12 @@
-"""Every way to change an endpoint, with control killed at each step of it: no call is lost.
+"""Every way to change an endpoint, with processes killed in the middle: no call is lost.
 
 What an update does is looked at in ``test_updates*.py`` and ``test_variants.py``. Here the calls
-count, of a client that makes 200 a second. The slow ones are the rest of a table of which some
-cases are always run.
+count, of a client that makes 200 a second. Control is killed at each step; the slow ones are the
+rest of a table of which some cases are always run.
 """
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,11 +15,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 
 from load import Load
 from server import IMAGE, ROLE, Server, wait_for
 from updates import (
     BROKEN,
+    RATE,
     WORD,
     a_config,
     a_load_on,
@@ -290,6 +294,56 @@ def test_no_call_is_lost(server: Server, case: str, kill: bool) -> None:
             timeout_s=30,
             what="the surplus to stop",
         )
+
+
+MODEL_ERROR = 424
+BROKEN_CONNECTION = 0
+
+
+@pytest.mark.parametrize(
+    ("process", "lost"),
+    [
+        pytest.param("clary-gateway", {BROKEN_CONNECTION}, marks=pytest.mark.slow),
+        pytest.param("clary-objects", set(), marks=pytest.mark.slow),
+        ("clary-host", set()),
+        ("clary-worker", {MODEL_ERROR}),
+    ],
+)
+def test_an_update_goes_on_whoever_dies(server: Server, process: str, lost: set[int]) -> None:
+    """Killed in a bake. What is lost is what was with that very process, or nothing."""
+    name = f"goes-on-{process.removeprefix('clary-')}"
+    is_of_instances = process in ("clary-host", "clary-worker")
+    a_config(server, f"{name}-old", "old", 2)
+    server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=f"{name}-old")
+    server.wait_for_status(name, "InService")
+    with Load(server.port, name, rate=RATE) as load:
+        wait_for(lambda: load.good_since(0) > 20, what="the load to run")
+        updated("linear", wait_s=3)(server, name)
+        wait_for(
+            lambda: variant_status(server, name).startswith("Baking"), timeout_s=20, what="a bake"
+        )
+        words = (process, f" {name}/") if is_of_instances else (process,)
+        victims = server.pids(*words)
+        assert len(victims) == (4 if is_of_instances else 1)
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        moment = time.monotonic()
+        wait_for(lambda: load.good_since(moment) > 20, timeout_s=30, what="the load to go on")
+
+        def is_done() -> bool:
+            try:
+                found = describe(server, name)
+            except (ClientError, BotoCoreError):
+                return False  # the gateway, or what it waits for, is not back yet
+            return bool(found["EndpointStatus"] == "InService")
+
+        wait_for(is_done, timeout_s=60, what="the update to end")
+        assert describe(server, name)["EndpointConfigName"] == f"{name}-new"
+        moment = time.monotonic()
+        wait_for(lambda: load.good_since(moment) > 50, what="calls afterwards")
+        assert answers_since(load, moment) == {b"new"}
+    assert {outcome.status for outcome in load.failures} <= lost
+    server.sagemaker.delete_endpoint(EndpointName=name)
 
 
 def test_an_instance_drains_while_control_is_killed(server: Server) -> None:

@@ -25,14 +25,16 @@ def transform_fn(model, data, content_type, accept):
     return json.dumps({{"word": model, "pid": os.getpid()}}), "application/json"
 """
 
-SLOW = """
-import os, time
+WAITING = """
+import os, pathlib, time
 
 def model_fn(model_dir):
-    return None
+    return pathlib.Path(os.environ["MEETING"])
 
-def transform_fn(model, data, content_type, accept):
-    time.sleep(float(data))
+def transform_fn(meeting, data, content_type, accept):
+    (meeting / f"in-{os.getpid()}").touch()
+    while not (meeting / "go").exists():
+        time.sleep(0.02)
     return str(os.getpid()), "text/plain"
 """
 
@@ -148,24 +150,24 @@ def test_instances_come_and_go_under_load(server: Server, routing: str) -> None:
     assert load.failures == []
 
 
-def test_a_surplus_instance_finishes_what_it_has_begun(server: Server) -> None:
-    variant = a_variant_of(server, "slow", SLOW, InitialInstanceCount=2)
+def test_a_surplus_instance_finishes_what_it_has_begun(server: Server, tmp_path: Path) -> None:
+    environment = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "MEETING": str(tmp_path)}
+    variant = a_variant_of(server, "slow", WAITING, InitialInstanceCount=2, environment=environment)
     deploy_variants(server, "drained", [variant])
     answers: list[bytes] = []
 
     def call() -> None:
-        answers.append(server.invoke("drained", b"2"))
+        answers.append(server.invoke("drained"))
 
-    server.invoke("drained", b"0")
     calls = [threading.Thread(target=call) for _ in range(2)]
     for thread in calls:
         thread.start()
-    time.sleep(0.5)  # both are in the handlers
-    began = time.monotonic()
+    wait_for(lambda: len(list(tmp_path.glob("in-*"))) == 2, what="both to be in the handlers")
     found = change(server, "drained", slow={"DesiredInstanceCount": 1})
     assert found["ProductionVariants"][0]["CurrentInstanceCount"] == 1
-    assert time.monotonic() - began < 1.4, "in service does not wait for the old calls"
+    assert answers == [], "in service does not wait for the old calls"
     assert len(server.pids("clary-worker", "drained/")) == 2
+    (tmp_path / "go").touch()
     for thread in calls:
         thread.join(30)
 
