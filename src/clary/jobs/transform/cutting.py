@@ -141,11 +141,12 @@ class LineCutter:
     def _take(self, ends: list[int]) -> list[Payload]:
         payloads = []
         start = 0
-        for end in ends:
-            if self._limit and end - start > self._limit:
-                raise too_large(self._limit)
-            payloads.append(Payload(bytes(self._held[start:end]), self._offset + end))
-            start = end
+        with memoryview(self._held) as held:  # so that a payload is copied once
+            for end in ends:
+                if self._limit and end - start > self._limit:
+                    raise too_large(self._limit)
+                payloads.append(Payload(bytes(held[start:end]), self._offset + end))
+                start = end
         del self._held[:start]
         self._offset += start
         return payloads
@@ -198,7 +199,8 @@ class FrameCutter:
         return [self._payload(0, self._whole)] if self._whole else []
 
     def _payload(self, start: int, end: int) -> Payload:
-        return Payload(bytes(self._held[start:end]), self._offset + end)
+        with memoryview(self._held) as held:
+            return Payload(bytes(held[start:end]), self._offset + end)
 
 
 def recordio_length(held: bytearray, position: int) -> int | None:
