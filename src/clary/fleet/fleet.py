@@ -30,7 +30,7 @@ from clary.fleet.artifacts import Artifacts, ArtifactSource
 from clary.fleet.cache import Cache, remove_tree
 from clary.fleet.capacity import Capacity, Machine, Reservation
 from clary.fleet.environments import Environments
-from clary.fleet.failures import ping_failed
+from clary.fleet.failures import owner_of, ping_failed
 from clary.fleet.instance import InstanceOrder, ObservedInstance, Phase
 from clary.fleet.launchers.base import FINAL, InstanceState, InstanceStatus, Launcher, LaunchOrder
 from clary.fleet.launchers.process import ProcessLauncher
@@ -49,7 +49,6 @@ from clary.fleet.preparation import InstanceFiles, Preparation, link
 from clary.fleet.unpack import UnpackLimits
 from clary.objects.client import ObjectStorage
 from clary.resources.instance_types import instance_type
-from clary.resources.model import container_name
 from clary.resources.routing_table import ContainerRoute
 from clary.settings import Settings
 
@@ -212,11 +211,11 @@ class Fleet:
     async def start(self, order: InstanceOrder) -> None:
         """Start an instance, unless one of this id was started and is not gone yet."""
         if order.id not in self._instances:
-            names = tuple(
-                container_name(order.model, i) for i in range(len(order.model.containers))
-            )
             instance = _Instance(
-                order.id, order.endpoint_name, order.variant_name, container_names=names
+                order.id,
+                order.endpoint_name,
+                order.variant_name,
+                container_names=order.container_names,
             )
             self._instances[order.id] = instance
             instance.starting = asyncio.create_task(self._start(instance, order))
@@ -257,6 +256,18 @@ class Fleet:
         fleet = self._settings.fleet
         for cache in (self._artifact_cache, self._environment_cache):
             await cache.collect(max_age_s=fleet.cache_max_age_s, max_bytes=fleet.cache_max_bytes)
+
+    def reserve_host(self, instance_id: str, type_name: str) -> None:
+        """Reserve an instance that only holds copies of inference components, which choose GPUs.
+
+        Raises:
+            PermanentError: It does not fit.
+        """
+        self._capacity.reserve(instance_id, replace(instance_type(type_name), gpus=0))
+
+    def release_host(self, instance_id: str) -> None:
+        """Give back what ``reserve_host`` took."""
+        self._capacity.release(instance_id)
 
     # Models of multi-model endpoints ------------------------------------------------------
 
@@ -402,7 +413,7 @@ class Fleet:
         """Reserve a share; where it does not fit, wait for what is just stopping."""
         while True:
             try:
-                return self._capacity.reserve(order.id, instance_type(order.instance_type))
+                return self._capacity.reserve(order.id, order.reserved)
             except PermanentError:
                 stopping = [i.stopping for i in self._instances.values() if i.stopping is not None]
                 if not stopping:
@@ -521,7 +532,8 @@ class Fleet:
         elif status.state in FINAL:
             # A host that was lost says nothing of its containers: all of them are gone.
             names = status.failed_containers or instance.container_names
-            reason = ping_failed(names, instance.variant_name, status.reason)
+            owner = owner_of(instance.endpoint_name, instance.variant_name)
+            reason = ping_failed(names, owner, status.reason)
             status = replace(status, reason=reason)
         if status.state is InstanceState.STARTING:
             phase = instance.phase
