@@ -179,6 +179,7 @@ async def run_control(context: Context) -> None:
             HostedInstances(store.database, store.changes, namespace, quotas),
             store.alarms,
             hosting,
+            lambda: fleet.adapters,
             publisher,
             clock,
             StartLimits(

@@ -1,7 +1,8 @@
 """The routes of inference components. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from clary.control.component_adapters import AdapterPlan
 from clary.control.inference_component_plan import ComponentsPlan
 from clary.control.instances import KnownInstance
 from clary.resources.endpoint import Endpoint
@@ -16,9 +17,17 @@ from clary.resources.routing_table import (
 
 
 def route_of(
-    component: InferenceComponent, endpoint: Endpoint, plan: ComponentsPlan
+    component: InferenceComponent,
+    endpoint: Endpoint,
+    plan: ComponentsPlan,
+    adapters: Mapping[str, AdapterPlan],
 ) -> EndpointRoute | None:
     """Return the route of a component; None: it takes no invocations."""
+    adapter = adapters.get(component.name)
+    if adapter is not None:
+        if adapter.serving is None:
+            return None
+        return make_route(component, endpoint, adapter.serving, refuses=adapter.refuses)
     serving = plan.serving.get(component.name)
     if serving is None:
         return None

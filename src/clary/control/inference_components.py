@@ -7,9 +7,11 @@ The endpoint's instances follow in the end, by a change of what the endpoint wan
 
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from clary.clock import Clock
+from clary.control.component_adapters import AdapterPlan, plan_adapter
 from clary.control.component_routes import route_of
 from clary.control.deployment_plan import AlarmState
 from clary.control.endpoint_plan import StartLimits
@@ -27,6 +29,7 @@ from clary.control.instances import (
     StopInstance,
 )
 from clary.errors import LimitExceeded
+from clary.fleet.adapters import AdapterState
 from clary.fleet.instance import InstanceOrder
 from clary.fleet.launchers.base import InstanceState
 from clary.resources.endpoint import SERVING, Endpoint, EndpointStatus
@@ -53,6 +56,18 @@ REFUSED_CHECK_S = 10.0
 """When instances are asked for again that a quota has refused, in seconds."""
 
 
+class AdapterLoads(Protocol):
+    """Who brings adapters to copies (``fleet/adapters.py``)."""
+
+    def on(self, instance_id: str) -> Mapping[str, AdapterState]:
+        """Return the adapters of a copy, by name."""
+        ...
+
+    def load(self, instance_id: str, name: str, revision: int, url: str) -> None: ...
+
+    def unload(self, instance_id: str, name: str) -> None: ...
+
+
 class ComponentReconciler:
     """Brings the components of an endpoint a step closer to what is wanted.
 
@@ -63,6 +78,7 @@ class ComponentReconciler:
         hosted: Where the numbers of instances are changed.
         alarms: States of the alarms that roll updates back.
         fleet: Who runs copies, and holds the endpoints' instances.
+        adapters: Returns who brings adapters to copies, once the fleet is opened.
         publisher: Who tells the gateways.
         clock: For the ages of copies.
         limits: Time limits of the settings.
@@ -76,6 +92,7 @@ class ComponentReconciler:
         hosted: HostedInstances,
         alarms: AlarmStates,
         fleet: InstanceFleet,
+        adapters: Callable[[], AdapterLoads],
         publisher: RoutePublisher,
         clock: Clock,
         limits: StartLimits,
@@ -86,6 +103,7 @@ class ComponentReconciler:
         self._hosted = hosted
         self._alarms = alarms
         self._fleet = fleet
+        self._adapters = adapters
         self._publisher = publisher
         self._clock = clock
         self._limits = limits
@@ -125,9 +143,11 @@ class ComponentReconciler:
             patience_s=self._limits.startup_timeout_s + self._limits.download_timeout_s,
         )
         added = await self._write_intent(endpoint_name, plan)
-        await self._publish(endpoint_name, endpoint, components, plan)
+        adapters = self._plan_adapters(components, plan)
+        await self._publish(endpoint_name, endpoint, components, plan, adapters)
         is_draining = await self._apply(endpoint_name, endpoint, components, plan, records, added)
         await self._record(components, plan)
+        await self._bring_adapters(components, adapters)
         checks = [plan.check_again_in_s, DRAIN_CHECK_S if is_draining else None]
         checks.append(await self._follow(endpoint_name, endpoint, plan))
         return min((check for check in checks if check is not None), default=None)
@@ -202,11 +222,12 @@ class ComponentReconciler:
         endpoint: Endpoint | None,
         components: Sequence[InferenceComponent],
         plan: ComponentsPlan,
+        adapters: Mapping[str, AdapterPlan],
     ) -> None:
         published: set[str] = set()
         if endpoint is not None and endpoint.status in SERVING:
             for component in components:
-                route = route_of(component, endpoint, plan)
+                route = route_of(component, endpoint, plan, adapters)
                 if route is not None:
                     published.add(component.name)
                     await self._publisher.publish(route.name, route)
@@ -251,6 +272,41 @@ class ComponentReconciler:
                 await self._components.record(component.name, component.generation, state)
         for name in plan.gone:
             await self._components.remove(name)
+
+    def _plan_adapters(
+        self, components: Sequence[InferenceComponent], plan: ComponentsPlan
+    ) -> dict[str, AdapterPlan]:
+        known = {component.name: component for component in components}
+        plans = {}
+        for adapter in components:
+            if adapter.base_name is None:
+                continue
+            copies = plan.serving.get(adapter.base_name, ())
+            plans[adapter.name] = plan_adapter(
+                adapter,
+                known.get(adapter.base_name),
+                copies,
+                {copy.record.id: self._adapters().on(copy.record.id) for copy in copies},
+                base_waits=adapter.base_name in plan.waits,
+            )
+        return plans
+
+    async def _bring_adapters(
+        self, components: Sequence[InferenceComponent], adapters: Mapping[str, AdapterPlan]
+    ) -> None:
+        for adapter in components:
+            plan = adapters.get(adapter.name)
+            if plan is None:
+                continue
+            for copy in plan.load:
+                url = adapter.spec.artifact_url
+                self._adapters().load(copy, adapter.name, adapter.revision, url)
+            for copy in plan.unload:
+                self._adapters().unload(copy, adapter.name)
+            if plan.state is not None:
+                await self._components.record(adapter.name, adapter.generation, plan.state)
+            if plan.is_gone:
+                await self._components.remove(adapter.name)
 
     async def _follow(
         self, endpoint_name: str, endpoint: Endpoint | None, plan: ComponentsPlan

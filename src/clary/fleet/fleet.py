@@ -26,6 +26,7 @@ from typing import Any
 from uv import find_uv_bin
 
 from clary.errors import Error, PermanentError, TransientError
+from clary.fleet.adapters import Adapters
 from clary.fleet.artifacts import Artifacts, ArtifactSource
 from clary.fleet.cache import Cache, remove_tree
 from clary.fleet.capacity import Capacity, Machine, Reservation
@@ -165,6 +166,13 @@ class Fleet:
             model_variables=self._model_variables,
             environ=self._environ,
         )
+        self.adapters = Adapters(
+            self._instances_dir,
+            self._artifacts,
+            self._artifact_cache,
+            self._own_server_of,
+            self._adapters_changed,
+        )
         running = await self._launcher.open()
         for instance_id in running:
             self._adopt(instance_id)
@@ -189,6 +197,7 @@ class Fleet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.adapters.close()
         await self._artifact_cache.close()
         await self._environment_cache.close()
         await self._launcher.close()
@@ -499,6 +508,7 @@ class Fleet:
             return
         self._instances[instance_id] = instance
         self._use_models(instance, spec)
+        self.adapters.adopt(instance_id)
         for place in (files.directory / "models").glob("*"):
             with contextlib.suppress(OSError):
                 holder = _model_holder(instance_id, (place / "name").read_text())
@@ -518,6 +528,7 @@ class Fleet:
         self._capacity.release(instance_id)
         self._artifact_cache.release(instance_id)
         self._artifact_cache.release_all(_model_holder(instance_id, ""))
+        self.adapters.forget(instance_id)
         self._environment_cache.release(instance_id)
 
     def _observe(self, instance: _Instance) -> ObservedInstance:
@@ -570,6 +581,19 @@ class Fleet:
                 return
             instance.told = now
         self._changed(instance)
+
+    def _own_server_of(self, instance_id: str) -> str | None:
+        """Return where a user's own server listens; empty for a handler, None while it does not."""
+        status = self._launcher.status(instance_id)
+        workers = status.containers[0].workers if status and status.containers else ()
+        if not workers:
+            return None
+        return workers[0] if workers[0].startswith("http:") else ""
+
+    def _adapters_changed(self, instance_id: str) -> None:
+        instance = self._instances.get(instance_id)
+        if instance is not None:
+            self._changed(instance)
 
     def ask_usage(self) -> None:
         """Ask all instances that run what they use; the answers go to ``on_usage``."""
