@@ -174,8 +174,12 @@ def plan_components(
             continue
         needs, left = unplaced[component.name]
         variant = by_variant.get(component.variant_name)
-        grows = variant is not None and (
-            counts.get(variant.name, variant.desired) > len(variant.ids) or not variant.is_free
+        grows = (
+            variant is not None
+            and variant.refusal is None
+            and (
+                counts.get(variant.name, variant.desired) > len(variant.ids) or not variant.is_free
+            )
         )
         verdict: Verdict = state_of(
             component,

@@ -46,7 +46,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ADAPTERS_VARIABLE = "SAGEMAKER_ADAPTERS_DIR"
 _RETRY_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -261,7 +260,7 @@ class Preparation:
             platform={
                 **self._model_variables,
                 **({"SAGEMAKER_MULTI_MODEL": "true"} if is_multi_model else {}),
-                **_adapter_variables(order, places),
+                **(places.adapter_variables if order.share is not None else {}),
             },
             inherited=self._environ,
             places=places,
@@ -357,13 +356,6 @@ class Preparation:
             # For the fleet itself, when it adopts the instance in another life of control.
             "reservation": asdict(reservation),
         }
-
-
-def _adapter_variables(order: InstanceOrder, places: Places) -> dict[str, str]:
-    """Return where a copy of an inference component finds the adapters that it has loaded."""
-    if order.share is None:
-        return {}
-    return {ADAPTERS_VARIABLE: str(places.base_dir / "adapters")}
 
 
 def _source_of(definition: ContainerDefinition) -> ArtifactSource | None:

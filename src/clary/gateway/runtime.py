@@ -147,11 +147,12 @@ class RuntimeApi:
         session: Session | None = None
         target_container: str | None = None
         target_model: str | None = None
-        component = headers.get(COMPONENT)
         meta = operation.metas.get(key)
         if meta is not None and headers.keys().isdisjoint(operation.extensions):
             pass
-        elif component is not None and headers.keys() & operation.extensions == ONLY_COMPONENT:
+        elif (component := headers.get(COMPONENT)) is not None and (
+            headers.keys() & operation.extensions == ONLY_COMPONENT
+        ):
             endpoint, meta = self._for_component(endpoint, component, operation, headers, key)
         elif operation is INVOKE and headers.keys() & operation.extensions == ONLY_TARGET_MODEL:
             meta, target_model = self._for_model(headers, *key)

@@ -195,7 +195,8 @@ class Router:
                 f"Endpoint {endpoint.name} is an asynchronous endpoint: it can be invoked by "
                 "InvokeEndpointAsync only."
             )
-        refuse(endpoint)
+        if endpoint.route.hosts_components or endpoint.route.component is not None:
+            refuse(endpoint)
         session = invocation.session
         if session is not None and session.place is not None:
             self._submit_to_session(invocation, endpoint, session.id, session.place)

@@ -19,13 +19,8 @@ from clary.errors import InvalidRequest
 from clary.resources.component_requests import (
     base_of,
     check_deployment,
-    choose_spec,
-    spec_of,
 )
-from clary.resources.endpoint import EndpointStatus
-from clary.resources.endpoint_config import ProductionVariant
 from clary.resources.inference_component import (
-    ComponentSpec,
     ComponentStatus,
     ComponentUpdate,
     InferenceComponent,
@@ -33,6 +28,12 @@ from clary.resources.inference_component import (
 from clary.resources.log_group import component_group
 from clary.resources.names import Namespace, ResourceKind, name_key
 from clary.store.changes import Changes
+from clary.store.component_checks import (
+    base_row,
+    component_row,
+    snapshot_spec,
+    variant_for_components,
+)
 from clary.store.component_rows import (
     adapters_of,
     dump_spec,
@@ -43,11 +44,8 @@ from clary.store.component_rows import (
     update_component,
 )
 from clary.store.database import Database
-from clary.store.documents import load_endpoint_config
-from clary.store.endpoint_rows import find_row
 from clary.store.listing import Listing, Page, fetch_page
 from clary.store.logs import ensure_group
-from clary.store.models import MODELS
 from clary.store.schema import inference_components
 from clary.store.tags import delete_tags, insert_tags
 
@@ -125,14 +123,14 @@ class InferenceComponents:
         now = self._clock.now()
 
         def apply(connection: Connection) -> str:
-            base = self._base(connection, base_of(definition), endpoint_name)
+            base = base_row(connection, self._namespace, base_of(definition), endpoint_name)
             wanted = base.variant_name if base is not None else variant_name
             if variant_name not in (None, wanted):
                 raise InvalidRequest(
                     f'VariantName must be that of the base inference component, "{wanted}".'
                 )
-            variant = self._variant(connection, endpoint_name, wanted)
-            spec = self._spec(connection, name, definition, variant)
+            variant = variant_for_components(connection, self._namespace, endpoint_name, wanted)
+            spec = snapshot_spec(connection, self._namespace, name, definition, variant, now)
             try:
                 connection.execute(
                     inference_components.insert().values(
@@ -187,7 +185,7 @@ class InferenceComponents:
         now = self._clock.now()
 
         def apply(connection: Connection) -> Row[Any]:
-            row = self._find(connection, name)
+            row = component_row(connection, self._namespace, name)
             if row.status not in _CHANGEABLE:
                 raise self._namespace.in_progress(name, _KIND)
             values: dict[str, Any] = {}
@@ -232,7 +230,7 @@ class InferenceComponents:
         now = self._clock.now()
 
         def apply(connection: Connection) -> Row[Any]:
-            row = self._find(connection, name)
+            row = component_row(connection, self._namespace, name)
             adapters = adapters_of(connection, name)
             if adapters:
                 raise InvalidRequest(
@@ -371,72 +369,6 @@ class InferenceComponents:
 
     # Inside transactions.
 
-    def _find(self, connection: Connection, name: str) -> Row[Any]:
-        row = find_component(connection, name)
-        if row is None:
-            raise self._namespace.could_not_find(_KIND, name)
-        return row
-
-    def _base(
-        self, connection: Connection, base_name: str | None, endpoint_name: str
-    ) -> Row[Any] | None:
-        if base_name is None:
-            return None
-        row = self._find(connection, base_name)
-        if row.endpoint_name != endpoint_name or row.base_name is not None:
-            raise InvalidRequest(
-                f'Inference component "{base_name}" cannot be a base on endpoint '
-                f'"{endpoint_name}": a base is on the same endpoint, and no adapter itself.'
-            )
-        if row.status in (ComponentStatus.DELETING, ComponentStatus.FAILED):
-            raise InvalidRequest(
-                f'Inference component "{base_name}" cannot be a base: it is {row.status}.'
-            )
-        return row
-
-    def _variant(
-        self, connection: Connection, endpoint_name: str, variant_name: str | None
-    ) -> ProductionVariant:
-        row = find_row(connection, endpoint_name)
-        if row is None:
-            raise self._namespace.could_not_find(ResourceKind.ENDPOINT, endpoint_name)
-        if row.status in (EndpointStatus.DELETING, EndpointStatus.FAILED):
-            raise InvalidRequest(
-                f'Endpoint "{self._namespace.arn(ResourceKind.ENDPOINT, endpoint_name)}" is '
-                f"{row.status}: no inference component can be created on it."
-            )
-        variants = load_endpoint_config(row.config).variants
-        if variant_name is None:
-            if len(variants) > 1:
-                raise InvalidRequest("VariantName is needed: the endpoint has several variants.")
-            variant_name = variants[0].name
-        for variant in variants:
-            if variant.name == variant_name:
-                if variant.model_name is not None or variant.is_serverless:
-                    raise InvalidRequest(
-                        f'Variant "{variant_name}" of endpoint "{endpoint_name}" has a model of '
-                        "its own: inference components need a variant without a ModelName."
-                    )
-                return variant
-        raise InvalidRequest(
-            f'Could not find variant "{variant_name}" of endpoint "{endpoint_name}".'
-        )
-
-    def _spec(
-        self,
-        connection: Connection,
-        name: str,
-        definition: Mapping[str, Any],
-        variant: ProductionVariant,
-    ) -> ComponentSpec:
-        chosen = choose_spec(definition, variant.instance_type)
-        model = None
-        if "ModelName" in chosen:
-            model = MODELS.find(connection, chosen["ModelName"])
-            if model is None:
-                raise self._namespace.could_not_find(ResourceKind.MODEL, chosen["ModelName"])
-        return spec_of(chosen, name, model, self._clock.now())
-
     def _new_spec(
         self, connection: Connection, row: Row[Any], definition: Mapping[str, Any], now: datetime
     ) -> dict[str, Any]:
@@ -445,8 +377,10 @@ class InferenceComponents:
                 "BaseInferenceComponentName cannot be changed by an update: delete the inference "
                 "component, and create it anew."
             )
-        variant = self._variant(connection, row.endpoint_name, row.variant_name)
-        spec = self._spec(connection, row.name, definition, variant)
+        variant = variant_for_components(
+            connection, self._namespace, row.endpoint_name, row.variant_name
+        )
+        spec = snapshot_spec(connection, self._namespace, row.name, definition, variant, now)
         update = ComponentUpdate(old=load_spec(row.spec), old_revision=row.revision, started_at=now)
         return {
             "definition": dict(definition),
