@@ -63,11 +63,17 @@ class ComponentEndpoint:
         self.server.wait_for_status(self.name, "InService")
         return self
 
-    def model(self, name: str, files: Mapping[str, Contents] | None = None, **fields: Any) -> str:
+    def model(
+        self,
+        name: str,
+        files: Mapping[str, Contents] | None = None,
+        image: str = IMAGE,
+        **fields: Any,
+    ) -> str:
         """Make a model whose answers name it."""
         contents = files or {"code/inference.py": NAMER, "name.txt": name}
         url = self.server.upload(contents, name)
-        container = {"Image": IMAGE, "ModelDataUrl": url, **fields}
+        container = {"Image": image, "ModelDataUrl": url, **fields}
         self.server.sagemaker.create_model(
             ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container
         )

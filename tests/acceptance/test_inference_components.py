@@ -1,6 +1,8 @@
 """Stories of inference components: two models on one endpoint, from zero and back, and updates."""
 
 import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
@@ -8,6 +10,7 @@ from botocore.exceptions import ClientError
 from components import NAMER, ComponentEndpoint, spec
 from server import ROLE, Server, wait_for
 
+ADAPTER_SERVER = Path(__file__).with_name("adapter_server.py")
 SHORT = {"CLARY_FLEET_MAX_WORKERS": "1"}
 
 NO_CAPACITY = (
@@ -305,3 +308,150 @@ def test_logs_of_a_component_are_in_a_group_of_its_own(server):
     wait_for(lambda: logs.filter_log_events(**words)["events"], timeout_s=30, what="the line")
     endpoint.delete("logged-ic")
     endpoint.remove()
+
+
+def test_a_server_of_the_users_own_is_told_of_adapters(server):
+    endpoint = ComponentEndpoint(server, "told").create()
+    endpoint.model(
+        "told-base",
+        image="clary/server:1",
+        Environment={"CLARY_COMMAND": f"python {ADAPTER_SERVER}"},
+    )
+    endpoint.component("told-ic", "told-base")
+    for name in ("green", "bad"):
+        url = server.upload({"weights.txt": name}, f"told-{name}")
+        server.sagemaker.create_inference_component(
+            InferenceComponentName=f"told-{name}",
+            EndpointName="told",
+            Specification={
+                "BaseInferenceComponentName": "told-ic",
+                "Container": {"ArtifactUrl": url},
+            },
+        )
+    endpoint.wait_for("told-green")
+    first = endpoint.invoke("told-green")
+    assert first["adapter"] == "green"
+    assert endpoint.invoke("told-ic")["adapter"] is None
+    reason = endpoint.wait_for("told-bad", "Failed")["FailureReason"]
+    assert "answered 400 to POST /adapters" in reason
+    # A server that dies is started anew, and told again before it is asked again.
+    with pytest.raises(ClientError, match="ModelError"):
+        endpoint.invoke("told-ic", {"die": True})
+    answer = endpoint.invoke("told-green")
+    assert answer["adapter"] == "green"
+    assert answer["pid"] != first["pid"]
+    endpoint.delete("told-green", "told-bad")
+    endpoint.delete("told-ic")
+    endpoint.remove()
+
+
+def test_streams_come_from_components_too(server):
+    endpoint = ComponentEndpoint(server, "streamed").create()
+    code = "def model_fn(d): return 1\ndef predict_fn(data, model):\n    yield 'a'\n    yield 'b'\n"
+    endpoint.model("streamed-model", {"code/inference.py": code})
+    endpoint.component("streamed-ic", "streamed-model")
+    reply = server.runtime.invoke_endpoint_with_response_stream(
+        EndpointName="streamed",
+        InferenceComponentName="streamed-ic",
+        Body=b"{}",
+        ContentType="application/json",
+    )
+    parts = [event["PayloadPart"]["Bytes"] for event in reply["Body"]]
+    assert b"".join(parts) == b"ab"
+    assert reply["InvokedProductionVariant"] == "main"
+    endpoint.delete("streamed-ic")
+    endpoint.remove()
+
+
+def test_names_that_do_not_belong_together_are_refused(server):
+    endpoint = ComponentEndpoint(server, "named").create()
+    endpoint.model("named-model")
+    endpoint.component("named-ic", "named-model")
+    server.deploy("plain", {"code/inference.py": NAMER, "name.txt": "plain"})
+    plain = ComponentEndpoint(server, "plain")
+    assert refusal(plain.invoke, "named-ic")[2] == (
+        "Inference Component Name header is not allowed for endpoints to which you dont plan to "
+        "deploy inference components. Please remove the Inference Component Name header and try "
+        "again."
+    )
+    assert refusal(endpoint.invoke, "nobody")[2] == (
+        "Inference Component nobody not found for endpoint named."
+    )
+    call = {"EndpointName": "named", "Body": b"{}"}
+    assert refusal(server.runtime.invoke_endpoint, **call)[2] == (
+        "Inference Component Name header is required for endpoints to which you plan to deploy "
+        "inference components. Please include Inference Component Name header or consider using "
+        "SageMaker models."
+    )
+    assert refusal(endpoint.invoke, "named-ic", TargetVariant="x")[2] == (
+        "Variant x not found for endpoint named."
+    )
+    assert endpoint.invoke("named-ic", TargetVariant="main")["model"] == "named-model"
+    wrong = {"EndpointName": "named", "InferenceComponentName": "named-ic", "Body": b"no json"}
+    with pytest.raises(ClientError) as caught:
+        server.runtime.invoke_endpoint(**wrong)
+    error = caught.value.response
+    assert error["Error"]["Code"] == "ModelError"
+    assert error["LogStreamArn"].endswith(":/aws/sagemaker/InferenceComponents/named-ic")
+    endpoint.delete("named-ic")
+    endpoint.remove()
+    server.delete_endpoint("plain")
+
+
+def test_metrics_are_kept_by_component(server):
+    endpoint = ComponentEndpoint(server, "measured").create()
+    endpoint.model("measured-model")
+    endpoint.component("measured-ic", "measured-model", copies=2, cores=0.5)
+    for _ in range(4):
+        endpoint.invoke("measured-ic")
+    cloudwatch = server.client("cloudwatch")
+
+    def total(metric, statistic="Sum", **dimensions):
+        now = datetime.now(UTC)
+        points = cloudwatch.get_metric_statistics(
+            Namespace="AWS/SageMaker",
+            MetricName=metric,
+            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+            StartTime=now - timedelta(minutes=10),
+            EndTime=now + timedelta(minutes=1),
+            Period=60,
+            Statistics=[statistic],
+        )["Datapoints"]
+        return sum(point[statistic] for point in points)
+
+    own = {"InferenceComponentName": "measured-ic"}
+    wait_for(lambda: total("Invocations", **own) == 4, timeout_s=30, what="4 invocations")
+    assert total("InvocationsPerCopy", **own) == 2
+    assert total("ModelLatency", "SampleCount", **own) == 4
+    wait_for(
+        lambda: total("Invocations", EndpointName="measured", VariantName="main") == 4,
+        timeout_s=30,
+        what="the same under the endpoint",
+    )
+    endpoint.scale("measured-ic", 0)
+    for _ in range(3):
+        refusal(endpoint.invoke, "measured-ic")
+    wait_for(
+        lambda: total("NoCapacityInvocationFailures", **own) == 3,
+        timeout_s=30,
+        what="3 refused calls",
+    )
+    endpoint.delete("measured-ic")
+    endpoint.remove()
+
+
+def test_instances_of_components_count_against_quota_and_machine(tmp_path):
+    with Server(
+        tmp_path,
+        **SHORT,
+        CLARY_FLEET_INSTANCE_TYPE_QUOTAS='{"ml.m5.large": 1}',
+        CLARY_FLEET_CAPACITY="strict",
+    ) as server:
+        endpoint = ComponentEndpoint(server, "strict").create(bounds=(1, 3))
+        endpoint.model("strict-model")
+        endpoint.component("strict-ic", "strict-model", copies=3, cores=1, wait=False)
+        described = endpoint.wait_for("strict-ic")
+        assert described["RuntimeConfig"]["CurrentCopyCount"] == 2
+        assert "The account-level service limit 'ml.m5.large" in described["FailureReason"]
+        endpoint.scale("strict-ic", 2)
+        assert "FailureReason" not in endpoint.describe("strict-ic")
