@@ -6,6 +6,11 @@ from typing import Any
 from clary.resources.alarm import Alarm, AlarmState, AlarmType, AlarmValue, alarm_arn
 from clary.resources.endpoint import VariantState
 from clary.resources.endpoint_config import EndpointConfig, ProductionVariant
+from clary.resources.inference_component import (
+    ComponentSpec,
+    ComponentStatus,
+    InferenceComponent,
+)
 from clary.resources.instance import InstanceRecord
 from clary.resources.model import ContainerDefinition, Model
 from clary.resources.names import Namespace, ResourceKind
@@ -101,3 +106,42 @@ def an_alarm(name: str = "too-slow", **fields: Any) -> Alarm:
         "state": state,
     }
     return Alarm(**{**defaults, **fields})
+
+
+def a_spec(
+    *,
+    cores: float = 1.0,
+    memory_mib: int = 1024,
+    accelerators: int = 0,
+    model: Model | None = None,
+    **members: Any,
+) -> ComponentSpec:
+    requirements: dict[str, Any] = {
+        "NumberOfCpuCoresRequired": cores,
+        "MinMemoryRequiredInMb": memory_mib,
+    }
+    if accelerators:
+        requirements["NumberOfAcceleratorDevicesRequired"] = accelerators
+    definition = {"ModelName": "digits", "ComputeResourceRequirements": requirements, **members}
+    return ComponentSpec(definition=definition, model=model or a_model())
+
+
+def a_component(name: str = "llm", **fields: Any) -> InferenceComponent:
+    spec = fields.get("spec", a_spec())
+    defaults: dict[str, Any] = {
+        "name": name,
+        "arn": NAMESPACE.arn(ResourceKind.INFERENCE_COMPONENT, name),
+        "endpoint_name": "digits",
+        "variant_name": "AllTraffic",
+        "status": ComponentStatus.IN_SERVICE,
+        "failure_reason": None,
+        "desired_copies": 1,
+        "current_copies": 0,
+        "spec": spec,
+        "revision": 1,
+        "generation": 1,
+        "definition": {"Specification": spec.definition},
+        "created_at": A_TIME,
+        "modified_at": A_TIME,
+    }
+    return InferenceComponent(**{**defaults, **fields})

@@ -6,7 +6,9 @@ from pathlib import Path
 from server import CLARY, Server
 
 
-def in_a_terminal(server: Server, script: str, directory: Path) -> subprocess.CompletedProcess[str]:
+def in_a_terminal(
+    server: Server, script: str, directory: Path, *, timeout_s: float = 90
+) -> subprocess.CompletedProcess[str]:
     """Run lines in a shell that has nothing but `eval "$(clary env)"` before them."""
     environ = {
         name: value for name, value in server.environ().items() if not name.startswith("AWS_")
@@ -19,5 +21,5 @@ def in_a_terminal(server: Server, script: str, directory: Path) -> subprocess.Co
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=timeout_s,
     )

@@ -34,6 +34,7 @@ from clary.api.operations import Backend, Call, Operation, collect
 from clary.api.sagemaker import (
     endpoint_configs,
     endpoints,
+    inference_components,
     models,
     neighbours,
     tags,
@@ -49,7 +50,8 @@ from clary.signing import sigv4
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
     (
-        *(models, endpoint_configs, endpoints, transform_jobs, tags, neighbours),
+        *(models, endpoint_configs, endpoints, inference_components),
+        *(transform_jobs, tags, neighbours),
         *(targets, policies, scheduled_actions, activities),
         *(put_metric_data, metric_statistics, metric_data),
         *(dashboards, alarms, alarm_lists, alarm_tags),

@@ -63,6 +63,8 @@ _TABLE: dict[tuple[str | None, str | None], dict[type[Error], Spelling]] = {
     ("sagemaker", "DescribeTransformJob"): {NotFound: ("ResourceNotFound", 400)},
     ("sagemaker", "StopTransformJob"): {NotFound: ("ResourceNotFound", 400)},
     ("sagemaker", "DeleteEndpoint"): {InUse: ("ValidationException", 400)},
+    ("sagemaker", "UpdateInferenceComponent"): {InUse: ("ValidationException", 400)},
+    ("sagemaker", "UpdateInferenceComponentRuntimeConfig"): {InUse: ("ValidationException", 400)},
     ("sagemaker", "UpdateEndpointWeightsAndCapacities"): {InUse: ("ValidationException", 400)},
     ("sagemaker-runtime", None): {
         InvalidRequest: ("ValidationError", 400),

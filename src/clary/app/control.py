@@ -22,9 +22,12 @@ from clary.control.alarm_actions import ActionTarget, AlarmActions, TopicTarget
 from clary.control.alarm_points import AlarmPoints
 from clary.control.alarms import AlarmLoops
 from clary.control.async_metrics import AsyncMetrics
+from clary.control.component_hosts import HostingFleet
+from clary.control.endpoint_plan import StartLimits
 from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, Notifier, Webhook
 from clary.control.events import EventDelivery
 from clary.control.gateway_metrics import GatewayMetrics
+from clary.control.inference_components import ComponentReconciler
 from clary.control.instance_metrics import InstanceMetrics
 from clary.control.jobs_bell import JobsBell
 from clary.control.jobs_process import JobsClient
@@ -45,6 +48,7 @@ from clary.resources.routing_table import EndpointRoute
 from clary.settings import Settings
 from clary.signing.keys import AccessKey
 from clary.store import Store, async_queue, outbox
+from clary.store.hosted_instances import HostedInstances
 
 KEYS_POLL_S = 1.0
 
@@ -156,6 +160,8 @@ async def run_control(context: Context) -> None:
         model_variables=model_variables(settings, context.url, keys.for_models),
         environ=os.environ,
     )
+    hosting = HostingFleet(fleet)
+    quotas = Quotas(total=settings.fleet.max_instances, by_type=settings.fleet.instance_type_quotas)
     loops = ControlLoops(
         store.endpoints,
         store.deployments,
@@ -166,6 +172,22 @@ async def run_control(context: Context) -> None:
         publisher,
         clock,
         settings.fleet,
+        hosting=hosting,
+        components=ComponentReconciler(
+            store.inference_components,
+            store.endpoints,
+            store.instances,
+            HostedInstances(store.database, store.changes, namespace, quotas),
+            store.alarms,
+            hosting,
+            lambda: fleet.adapters,
+            publisher,
+            clock,
+            StartLimits(
+                startup_timeout_s=settings.fleet.startup_timeout_s,
+                download_timeout_s=settings.fleet.download_timeout_s,
+            ),
+        ),
         transform_jobs=TransformJobReconciler(
             store.transform_jobs,
             store.instances,
@@ -189,7 +211,13 @@ async def run_control(context: Context) -> None:
         settings.events,
     )
     await events.register()
-    usage = InstanceMetrics(fleet, metrics, clock, interval_s=settings.metrics.instance_interval_s)
+    usage = InstanceMetrics(
+        fleet,
+        metrics,
+        clock,
+        interval_s=settings.metrics.instance_interval_s,
+        reserved_by=measured.reserved_by,
+    )
     fleet.on_usage = usage.take
     alarm_targets: dict[str, ActionTarget] = {"sns": TopicTarget(notifier, namespace)}
     alarms = AlarmLoops(
@@ -199,7 +227,6 @@ async def run_control(context: Context) -> None:
         AlarmActions(store.alarms, alarm_targets, clock),
         clock,
     )
-    quotas = Quotas(total=settings.fleet.max_instances, by_type=settings.fleet.instance_type_quotas)
     scaling = build_scaling(store, quotas, settings, clock)
     alarm_targets["autoscaling"] = scaling.loop.take
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from clary.clock import Clock
 from clary.control.scaling import ScalingLoop
 from clary.resources.quotas import Quotas
+from clary.resources.scaling import COMPONENT_COPIES
 from clary.resources.tracking_alarms import AlarmPeriods
 from clary.settings import Settings
 from clary.store import Store
+from clary.store.scalable_components import ComponentCopies
 from clary.store.scalable_resources import ScalableResource, scalable_resources
 from clary.store.scaling_alarms import PolicyAlarms
 
@@ -31,7 +33,10 @@ def build_scaling(store: Store, quotas: Quotas, settings: Settings, clock: Clock
         out_periods=wanted.out_periods,
         in_periods=wanted.in_periods,
     )
-    resources = scalable_resources(store.endpoints, quotas)
+    resources: dict[str, ScalableResource] = {
+        **scalable_resources(store.endpoints, quotas),
+        COMPONENT_COPIES: ComponentCopies(store.inference_components),
+    }
     alarms = PolicyAlarms(store.alarms, store.namespace, periods)
 
     async def alarm_states(names: Sequence[str]) -> Mapping[str, str]:

@@ -236,7 +236,7 @@ def unsupported(config: EndpointConfig, models: Mapping[str, Model]) -> str | No
         if variant.is_serverless:
             kind = "serverless variants (ServerlessConfig)"
         elif model is None:
-            kind = "variants without a model, for inference components"
+            continue  # inference components fill it
         elif not model.containers:
             kind = "models without a container, for inference components"
         elif len(model.containers) > 1 and any(c.mode == "MultiModel" for c in model.containers):

@@ -204,7 +204,6 @@ class EndpointReconciler:
         if deployment is not None and deployment.fleet == fleet:
             source = deployment
         variant = next(v for v in source.config.all_variants if v.name == variant_name)
-        assert variant.model_name is not None
         assert variant.instance_type is not None
         await self._fleet.start(
             InstanceOrder(
@@ -212,7 +211,8 @@ class EndpointReconciler:
                 endpoint_name=endpoint.name,
                 variant_name=variant.name,
                 instance_type=variant.instance_type,
-                model=source.models[variant.model_name],
+                # Without one it holds copies of inference components.
+                model=None if variant.model_name is None else source.models[variant.model_name],
                 startup_timeout_s=variant.startup_timeout_s,
                 download_timeout_s=variant.download_timeout_s,
                 invocation_timeout_s=(

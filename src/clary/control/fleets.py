@@ -69,6 +69,7 @@ def route_over(
         variants=tuple(variants),
         shadow=_shadow(fleets, instances),
         capture=leading.capture,
+        hosts_components=leading.hosts_components,
         asynchronous=(
             None if asynchronous is None else AsyncRoute(max_concurrent=asynchronous.max_concurrent)
         ),
@@ -113,6 +114,7 @@ def _route_of(
         and i.record.variant_name == variant.name
         and (i.is_healthy or i.still_serves)
         and i.observed
+        and not i.observed.is_host
     ]
     model = fleet.models.get(variant.model_name or "")
     return VariantRoute(

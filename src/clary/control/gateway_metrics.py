@@ -9,6 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from clary.clock import Clock
+from clary.metrics.component_metrics import (
+    COMPONENT_IDLE,
+    CONCURRENCY_PER_COPY,
+    component_key,
+    component_metrics,
+)
 from clary.metrics.endpoint_metrics import (
     CONCURRENCY,
     CONCURRENCY_STEP_S,
@@ -18,8 +24,13 @@ from clary.metrics.endpoint_metrics import (
     invocation_metrics,
 )
 from clary.metrics.key import MetricKey
-from clary.metrics.reports import Seen
+from clary.metrics.reports import Difference, Seen
 from clary.metrics.series import MetricStore
+from clary.resources.inference_component import (
+    ComputeResources,
+    component_of_route,
+    component_route,
+)
 from clary.resources.routing_table import EndpointRoute
 from clary.resources.transform_job import job_of_route
 
@@ -72,7 +83,7 @@ class GatewayMetrics:
             return
         old = self._routes.pop(name, None)
         before = set() if old is None else {v.name for v in old.variants}
-        for variant in old.variants if old is not None else ():
+        for variant in old.variants if old is not None and not _is_adapter(old) else ():
             for instance in variant.instances:
                 self._variant_of.pop(instance.id, None)
         if route is None:
@@ -87,7 +98,8 @@ class GatewayMetrics:
                 self._updated.add(name)
                 self._store.mark(UPDATED, name, {})
             shadows = () if route.shadow is None else (route.shadow,)
-            for variant in (*route.variants, *shadows):
+            # The copies that an adapter lives in are those of its base.
+            for variant in (*route.variants, *shadows) if not _is_adapter(route) else ():
                 for instance in variant.instances:
                     self._variant_of[instance.id] = (name, variant.name)
         for variant_name in before ^ now_there:
@@ -100,6 +112,10 @@ class GatewayMetrics:
     def _set_present(self, endpoint: str, variant: str, *, is_present: bool) -> None:
         if not self._is_enabled:
             return
+        component = component_of_route(endpoint)
+        if component is not None:
+            self._set_component_present(component, is_present=is_present)
+            return
         (dimensions,) = dimension_sets(endpoint, variant)
         now = self._clock.now()
         route = self._routes.get(endpoint)
@@ -110,6 +126,14 @@ class GatewayMetrics:
             key = MetricKey.of(INVOCATIONS, name, dimensions)
             self._store.set_present(key, None, at=now, is_present=is_present)
         key = MetricKey.of(INVOCATIONS, CONCURRENCY, dimensions)
+        self._store.set_present(key, None, at=now, is_present=is_present, step_s=CONCURRENCY_STEP_S)
+
+    def _set_component_present(self, component: str, *, is_present: bool) -> None:
+        now = self._clock.now()
+        for name in COMPONENT_IDLE:
+            key = component_key(name, component)
+            self._store.set_present(key, None, at=now, is_present=is_present)
+        key = component_key(CONCURRENCY_PER_COPY, component)
         self._store.set_present(key, None, at=now, is_present=is_present, step_s=CONCURRENCY_STEP_S)
 
     # Reports ------------------------------------------------------------------------------
@@ -145,6 +169,10 @@ class GatewayMetrics:
         self._changed.add((life, item))
         if not self._is_enabled:
             return
+        component = component_of_route(endpoint)
+        if component is not None:
+            self._take_component(component, endpoint, variant, change)
+            return
         shown = config if endpoint in self._updated else ""
         now = self._clock.now()
         instances = self._instance_count(endpoint, variant)
@@ -155,6 +183,29 @@ class GatewayMetrics:
                 if is_async and each.key.name in NOT_OF_ASYNC:
                     continue
                 self._store.add(each.key, at=now, value=each.values, unit=each.unit)
+
+    def _take_component(
+        self, component: str, route_name: str, variant: str, change: Difference
+    ) -> None:
+        route = self._routes.get(route_name)
+        if route is None or route.component is None:
+            return  # it has gone, and nobody knows any more where it was
+        now = self._clock.now()
+        copies = self._instance_count(route_name, variant)
+        place = route.component.endpoint
+        for each in component_metrics(component, place, variant, change, copies=copies):
+            self._store.add(each.key, at=now, value=each.values, unit=each.unit)
+
+    def reserved_by(self, component: str) -> ComputeResources:
+        """Return what a copy of a component has reserved, as far as its route says."""
+        route = self._routes.get(component_route(component))
+        if route is None or route.component is None:
+            return ComputeResources()
+        return ComputeResources(
+            cpu_cores=route.component.cpu_cores,
+            accelerators=route.component.accelerators,
+            memory_mib=route.component.memory_mib,
+        )
 
     def _take_loads(self, life: str, loads: Mapping[str, int]) -> None:
         """Add up what several gateways have open with an instance, at about the same time."""
@@ -167,8 +218,12 @@ class GatewayMetrics:
             if place is None:
                 continue
             total = sum(each.get(instance_id, 0) for each in self._loads.values())
-            (dimensions,) = dimension_sets(*place)
-            key = MetricKey.of(INVOCATIONS, CONCURRENCY, dimensions)
+            component = component_of_route(place[0])
+            if component is None:
+                (dimensions,) = dimension_sets(*place)
+                key = MetricKey.of(INVOCATIONS, CONCURRENCY, dimensions)
+            else:
+                key = component_key(CONCURRENCY_PER_COPY, component)
             self._store.add(key, at=now, value=float(total), resolution_s=CONCURRENCY_STEP_S)
 
     def _instance_count(self, endpoint: str, variant: str) -> int:
@@ -193,6 +248,10 @@ class GatewayMetrics:
                 for place in [place for place in self._seen if place[0] == life]:
                     del self._seen[place]
                 self._store.forget_marks(life)
+
+
+def _is_adapter(route: EndpointRoute) -> bool:
+    return route.component is not None and route.component.is_adapter
 
 
 def _configs(route: EndpointRoute) -> set[str]:

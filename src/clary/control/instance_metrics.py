@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
 from clary.clock import Clock
+from clary.metrics.component_metrics import usage_metrics
 from clary.metrics.endpoint_metrics import Measured, instance_metrics
 from clary.metrics.series import MetricStore
+from clary.resources.inference_component import ComputeResources, endpoint_of_hosts
 
 _log = logging.getLogger(__name__)
 
@@ -29,15 +31,23 @@ class InstanceMetrics:
         store: Where the metrics go.
         clock: Wall time.
         interval_s: Pause between two turns, in seconds.
+        reserved_by: Returns what a copy of an inference component has reserved.
     """
 
     def __init__(
-        self, fleet: MeasuredFleet, store: MetricStore, clock: Clock, *, interval_s: float
+        self,
+        fleet: MeasuredFleet,
+        store: MetricStore,
+        clock: Clock,
+        *,
+        interval_s: float,
+        reserved_by: Callable[[str], ComputeResources] = lambda component: ComputeResources(),
     ) -> None:
         self._fleet = fleet
         self._store = store
         self._clock = clock
         self._interval_s = interval_s
+        self._reserved_by = reserved_by
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -53,7 +63,11 @@ class InstanceMetrics:
         """Take what a host says of one instance."""
         now = self._clock.now()
         measured: Measured
-        for measured in instance_metrics(endpoint, variant, instance_id, usage):
+        if endpoint_of_hosts(endpoint) is None:
+            found = instance_metrics(endpoint, variant, instance_id, usage)
+        else:  # a copy of the component that stands for its variant
+            found = usage_metrics(variant, self._reserved_by(variant), usage)
+        for measured in found:
             self._store.add(measured.key, at=now, value=measured.values, unit=measured.unit)
 
     def _pause_s(self, now: datetime) -> float:

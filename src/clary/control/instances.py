@@ -58,8 +58,13 @@ class KnownInstance:
             not self.record.stopping
             and self.observed is not None
             and self.observed.state is InstanceState.HEALTHY
-            and bool(self.observed.containers)
-            and all(container.workers for container in self.observed.containers)
+            and (
+                self.observed.is_host
+                or (
+                    bool(self.observed.containers)
+                    and all(container.workers for container in self.observed.containers)
+                )
+            )
         )
 
     @property

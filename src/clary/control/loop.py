@@ -9,18 +9,26 @@ import asyncio
 import logging
 
 from clary.clock import Clock
+from clary.control.component_hosts import HostingFleet
 from clary.control.endpoint_plan import StartLimits
-from clary.control.endpoints import AlarmStates, EndpointReconciler, RoutePublisher
+from clary.control.endpoints import (
+    AlarmStates,
+    EndpointReconciler,
+    RoutePublisher,
+)
+from clary.control.inference_components import ComponentReconciler
 from clary.control.queue import KeyQueue
 from clary.control.transform_jobs import TransformJobReconciler
 from clary.errors import TransientError
 from clary.fleet.fleet import Fleet
+from clary.resources.inference_component import endpoint_of_hosts, hosts_name
 from clary.resources.names import ResourceKind
 from clary.resources.transform_job import job_of_route, route_name
 from clary.settings import FleetSettings
 from clary.store.changes import Changes
 from clary.store.deployments import Deployments
 from clary.store.endpoints import Endpoints
+from clary.store.inference_components import HOSTS
 from clary.store.instances import Instances
 
 log = logging.getLogger(__name__)
@@ -44,6 +52,8 @@ class ControlLoops:
         clock: Wall time.
         settings: Time limits for starts.
         transform_jobs: Looks after those; None: nobody does.
+        components: Looks after inference components; None: nobody does.
+        hosting: The fleet with the instances that hold copies of components; None: without.
     """
 
     def __init__(
@@ -59,8 +69,12 @@ class ControlLoops:
         settings: FleetSettings,
         *,
         transform_jobs: TransformJobReconciler | None = None,
+        components: ComponentReconciler | None = None,
+        hosting: HostingFleet | None = None,
     ) -> None:
         self._transform_jobs = transform_jobs
+        self._components = components
+        self._hosting = hosting
         self._changes = changes
         self._fleet = fleet
         self._changed: asyncio.Queue[tuple[str, str]] | None = None
@@ -70,7 +84,7 @@ class ControlLoops:
             deployments,
             alarms,
             instances,
-            fleet,
+            fleet if hosting is None else hosting,
             publisher,
             clock,
             StartLimits(
@@ -87,6 +101,8 @@ class ControlLoops:
         """
         self._changed = self._changes.subscribe()
         self._fleet.watch(self._queue.add)
+        if self._hosting is not None:
+            self._hosting.on_change = self._hosts_changed
         await self._open_fleet()
         await self._reconciler.discard_strangers()
         limit = asyncio.Semaphore(MAX_PASSES)
@@ -130,6 +146,10 @@ class ControlLoops:
             kind, name = await self._changed.get()
             if kind == ResourceKind.ENDPOINT:
                 self._queue.add(name)
+                if self._components is not None and self._components.looks_after(name):
+                    self._queue.add(hosts_name(name))
+            elif kind == HOSTS:
+                self._queue.add(hosts_name(name))
             elif kind == ResourceKind.TRANSFORM_JOB:
                 self._queue.add(route_name(name))
 
@@ -148,7 +168,13 @@ class ControlLoops:
         names = await self._reconciler.names()
         if self._transform_jobs is not None:
             names |= {route_name(job) for job in await self._transform_jobs.names()}
+        if self._components is not None:
+            names |= {hosts_name(endpoint) for endpoint in await self._components.names()}
         return names
+
+    def _hosts_changed(self, endpoint_name: str) -> None:
+        self._queue.add(endpoint_name)
+        self._queue.add(hosts_name(endpoint_name))
 
     async def _work(self) -> None:
         limit = asyncio.Semaphore(MAX_PASSES)
@@ -164,15 +190,17 @@ class ControlLoops:
                 await limit.acquire()
                 passes.create_task(one_pass(await self._queue.get()))
 
+    async def _reconcile(self, name: str) -> float | None:
+        job, endpoint = job_of_route(name), endpoint_of_hosts(name)
+        if job is not None:
+            return await self._transform_jobs.reconcile(job) if self._transform_jobs else None
+        if endpoint is not None:
+            return await self._components.reconcile(endpoint) if self._components else None
+        return await self._reconciler.reconcile(name)
+
     async def _pass(self, name: str) -> None:
         try:
-            job = job_of_route(name)
-            if job is None:
-                check_again_in_s = await self._reconciler.reconcile(name)
-            elif self._transform_jobs is not None:
-                check_again_in_s = await self._transform_jobs.reconcile(job)
-            else:
-                check_again_in_s = None
+            check_again_in_s = await self._reconcile(name)
         except TransientError as error:
             pause = self._queue.failed(name)
             log.warning("endpoint %s: %s; again in %.1f s", name, error, pause)

@@ -41,7 +41,14 @@ WATCH_S = 1.0
 """How often activities that are under way are looked at, when nothing says that they have moved."""
 
 PRUNE_S = 3600.0
-KINDS = frozenset({ResourceKind.ENDPOINT, scaling_table.KIND, scaling_activities.KIND})
+KINDS = frozenset(
+    {
+        ResourceKind.ENDPOINT,
+        ResourceKind.INFERENCE_COMPONENT,
+        scaling_table.KIND,
+        scaling_activities.KIND,
+    }
+)
 
 
 class ScalingLimits(Protocol):
@@ -97,6 +104,7 @@ class ScalingLoop:
         )
         self._calls = PolicyCalls(duty, activities, self._pending, resources, alarm_states, clock)
         self._touched: set[str] = set()
+        self._touched_components: set[str] = set()
         self._wake = asyncio.Event()
 
     async def take(self, action: AlarmAction) -> None:
@@ -126,6 +134,8 @@ class ScalingLoop:
             if kind in KINDS:
                 if kind == ResourceKind.ENDPOINT:
                     self._touched.add(name)
+                elif kind == ResourceKind.INFERENCE_COMPONENT:
+                    self._touched_components.add(name)
                 self._wake.set()
 
     async def _sweep(self) -> None:
@@ -168,6 +178,10 @@ class ScalingLoop:
         touched, self._touched = self._touched, set()
         for name in touched:
             await self._forget_gone(await self._duty.targets_below(f"endpoint/{name}/"))
+        touched, self._touched_components = self._touched_components, set()
+        for name in touched:
+            targets = await self._duty.targets_named(f"inference-component/{name}")
+            await self._forget_gone(targets)
         await self._run_schedules()
         await self._calls.answer()
         is_busy = await self._pending.bring_on()

@@ -51,7 +51,7 @@ def plan_variant(
         if instance.still_serves:
             orphans.append(instance)
             continue
-        wait_s = _replace_after(instance) - (now - instance.record.created_at).total_seconds()
+        wait_s = replace_after_s(instance) - (now - instance.record.created_at).total_seconds()
         over.append((wait_s, instance))
     for wait_s, instance in over:
         if wait_s > 0 and len(live) + len(waiting) < count:
@@ -77,9 +77,11 @@ def plan_variant(
     return actions, [*live, *orphans[:needed]], min(waiting, default=None)
 
 
-def wind_up(instances: Sequence[KnownInstance], *, drains: bool = False) -> tuple[Action, ...]:
+def wind_up(
+    instances: Sequence[KnownInstance], *, drains: bool = False
+) -> tuple[StopInstance | RemoveInstance, ...]:
     """Return what brings instances to their end: stop those that are there, forget the others."""
-    actions: list[Action] = []
+    actions: list[StopInstance | RemoveInstance] = []
     for instance in instances:
         if instance.observed is None:
             actions.append(RemoveInstance(instance.record.id))
@@ -88,7 +90,8 @@ def wind_up(instances: Sequence[KnownInstance], *, drains: bool = False) -> tupl
     return tuple(actions)
 
 
-def _replace_after(instance: KnownInstance) -> float:
+def replace_after_s(instance: KnownInstance) -> float:
+    """Return the least age of an instance that is over when it is replaced, in seconds."""
     assert instance.observed is not None
     is_lost = instance.observed.state is InstanceState.LOST
     return REPLACE_LOST_AFTER_S if is_lost else REPLACE_FAILED_AFTER_S

@@ -28,6 +28,11 @@ class Places:
     code_dir: Path
     tmp_dir: Path
 
+    @property
+    def adapter_variables(self) -> dict[str, str]:
+        """Where a copy of an inference component finds the adapters that it has loaded."""
+        return {"SAGEMAKER_ADAPTERS_DIR": str(self.base_dir / "adapters")}
+
 
 def container_variables(
     *,

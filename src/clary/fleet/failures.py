@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
+from clary.resources.inference_component import endpoint_of_hosts
 
-def ping_failed(containers: Sequence[str], variant: str, detail: str | None) -> str:
+
+def owner_of(endpoint_name: str, variant_name: str) -> str:
+    """Return whose containers an instance has, as the sentences here name it."""
+    if endpoint_of_hosts(endpoint_name) is not None:
+        return f"inference component {variant_name}"
+    return f"production variant {variant_name}"
+
+
+def ping_failed(containers: Sequence[str], owner: str, detail: str | None) -> str:
     """Containers that did not get as far as answering a ping, each named (endpoints.md 1)."""
     sentences = [
-        f"The {container} container for production variant {variant} did not pass the ping health "
-        "check."
+        f"The {container} container for {owner} did not pass the ping health check."
         for container in containers
     ]
     text = " ".join([*sentences, "Please check CloudWatch logs for this endpoint."])
@@ -28,12 +36,9 @@ def unusable_data(container: str, url: str, detail: str) -> str:
     return f'The model data for container "{container}" from URL: "{url}" cannot be used: {detail}.'
 
 
-def not_prepared(container: str, variant: str, detail: str) -> str:
+def not_prepared(container: str, owner: str, detail: str) -> str:
     """A container whose environment or settings are no good."""
-    return (
-        f"The {container} container for production variant {variant} could not be prepared: "
-        f"{detail.rstrip('.')}."
-    )
+    return f"The {container} container for {owner} could not be prepared: {detail.rstrip('.')}."
 
 
 def no_code(environment: Mapping[str, str]) -> str:

@@ -26,11 +26,12 @@ from typing import Any
 from uv import find_uv_bin
 
 from clary.errors import Error, PermanentError, TransientError
+from clary.fleet.adapters import Adapters
 from clary.fleet.artifacts import Artifacts, ArtifactSource
 from clary.fleet.cache import Cache, remove_tree
 from clary.fleet.capacity import Capacity, Machine, Reservation
 from clary.fleet.environments import Environments
-from clary.fleet.failures import ping_failed
+from clary.fleet.failures import owner_of, ping_failed
 from clary.fleet.instance import InstanceOrder, ObservedInstance, Phase
 from clary.fleet.launchers.base import FINAL, InstanceState, InstanceStatus, Launcher, LaunchOrder
 from clary.fleet.launchers.process import ProcessLauncher
@@ -49,7 +50,6 @@ from clary.fleet.preparation import InstanceFiles, Preparation, link
 from clary.fleet.unpack import UnpackLimits
 from clary.objects.client import ObjectStorage
 from clary.resources.instance_types import instance_type
-from clary.resources.model import container_name
 from clary.resources.routing_table import ContainerRoute
 from clary.settings import Settings
 
@@ -166,6 +166,13 @@ class Fleet:
             model_variables=self._model_variables,
             environ=self._environ,
         )
+        self.adapters = Adapters(
+            self._instances_dir,
+            self._artifacts,
+            self._artifact_cache,
+            self._own_server_of,
+            self._adapters_changed,
+        )
         running = await self._launcher.open()
         for instance_id in running:
             self._adopt(instance_id)
@@ -190,6 +197,7 @@ class Fleet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.adapters.close()
         await self._artifact_cache.close()
         await self._environment_cache.close()
         await self._launcher.close()
@@ -212,11 +220,11 @@ class Fleet:
     async def start(self, order: InstanceOrder) -> None:
         """Start an instance, unless one of this id was started and is not gone yet."""
         if order.id not in self._instances:
-            names = tuple(
-                container_name(order.model, i) for i in range(len(order.model.containers))
-            )
             instance = _Instance(
-                order.id, order.endpoint_name, order.variant_name, container_names=names
+                order.id,
+                order.endpoint_name,
+                order.variant_name,
+                container_names=order.container_names,
             )
             self._instances[order.id] = instance
             instance.starting = asyncio.create_task(self._start(instance, order))
@@ -257,6 +265,18 @@ class Fleet:
         fleet = self._settings.fleet
         for cache in (self._artifact_cache, self._environment_cache):
             await cache.collect(max_age_s=fleet.cache_max_age_s, max_bytes=fleet.cache_max_bytes)
+
+    def reserve_host(self, instance_id: str, type_name: str) -> None:
+        """Reserve an instance that only holds copies of inference components, which choose GPUs.
+
+        Raises:
+            PermanentError: It does not fit.
+        """
+        self._capacity.reserve(instance_id, replace(instance_type(type_name), gpus=0))
+
+    def release_host(self, instance_id: str) -> None:
+        """Give back what ``reserve_host`` took."""
+        self._capacity.release(instance_id)
 
     # Models of multi-model endpoints ------------------------------------------------------
 
@@ -402,7 +422,7 @@ class Fleet:
         """Reserve a share; where it does not fit, wait for what is just stopping."""
         while True:
             try:
-                return self._capacity.reserve(order.id, instance_type(order.instance_type))
+                return self._capacity.reserve(order.id, order.reserved)
             except PermanentError:
                 stopping = [i.stopping for i in self._instances.values() if i.stopping is not None]
                 if not stopping:
@@ -488,6 +508,7 @@ class Fleet:
             return
         self._instances[instance_id] = instance
         self._use_models(instance, spec)
+        self.adapters.adopt(instance_id)
         for place in (files.directory / "models").glob("*"):
             with contextlib.suppress(OSError):
                 holder = _model_holder(instance_id, (place / "name").read_text())
@@ -507,6 +528,7 @@ class Fleet:
         self._capacity.release(instance_id)
         self._artifact_cache.release(instance_id)
         self._artifact_cache.release_all(_model_holder(instance_id, ""))
+        self.adapters.forget(instance_id)
         self._environment_cache.release(instance_id)
 
     def _observe(self, instance: _Instance) -> ObservedInstance:
@@ -521,7 +543,8 @@ class Fleet:
         elif status.state in FINAL:
             # A host that was lost says nothing of its containers: all of them are gone.
             names = status.failed_containers or instance.container_names
-            reason = ping_failed(names, instance.variant_name, status.reason)
+            owner = owner_of(instance.endpoint_name, instance.variant_name)
+            reason = ping_failed(names, owner, status.reason)
             status = replace(status, reason=reason)
         if status.state is InstanceState.STARTING:
             phase = instance.phase
@@ -558,6 +581,19 @@ class Fleet:
                 return
             instance.told = now
         self._changed(instance)
+
+    def _own_server_of(self, instance_id: str) -> str | None:
+        """Return where a user's own server listens; empty for a handler, None while it does not."""
+        status = self._launcher.status(instance_id)
+        workers = status.containers[0].workers if status and status.containers else ()
+        if not workers:
+            return None
+        return workers[0] if workers[0].startswith("http:") else ""
+
+    def _adapters_changed(self, instance_id: str) -> None:
+        instance = self._instances.get(instance_id)
+        if instance is not None:
+            self._changed(instance)
 
     def ask_usage(self) -> None:
         """Ask all instances that run what they use; the answers go to ``on_usage``."""

@@ -35,12 +35,11 @@ from clary.fleet.containers import (
     program_of,
 )
 from clary.fleet.environments import Environments
-from clary.fleet.failures import download_failed, no_code, not_prepared, unusable_data
+from clary.fleet.failures import download_failed, no_code, not_prepared, owner_of, unusable_data
 from clary.fleet.instance import InstanceOrder, Phase
 from clary.fleet.models import multi_model_of
 from clary.fleet.runners import Runner, choose_runner, find_row
-from clary.resources.instance_types import instance_type
-from clary.resources.model import ContainerDefinition, container_name
+from clary.resources.model import ContainerDefinition
 from clary.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -207,7 +206,11 @@ class Preparation:
             return await self._make_container(order, reservation, container, model, limit, on_phase)
         except PermanentError as error:
             raise PermanentError(
-                not_prepared(container.name, order.variant_name, error.message)
+                not_prepared(
+                    container.name,
+                    owner_of(order.endpoint_name, order.variant_name),
+                    error.message,
+                )
             ) from error
 
     async def _make_container(
@@ -257,6 +260,7 @@ class Preparation:
             platform={
                 **self._model_variables,
                 **({"SAGEMAKER_MULTI_MODEL": "true"} if is_multi_model else {}),
+                **(places.adapter_variables if order.share is not None else {}),
             },
             inherited=self._environ,
             places=places,
@@ -279,7 +283,7 @@ class Preparation:
             if is_multi_model
             else count_workers(
                 own,
-                instance_type(order.instance_type),
+                order.size,
                 is_command=runner.style == "command",
                 cores=self._cores,
                 max_workers=self._settings.fleet.max_workers,
@@ -374,10 +378,10 @@ def _argv(runner: Runner, python: str, places: Places) -> list[str]:
 
 def _containers_of(order: InstanceOrder, files: InstanceFiles) -> list[_Container]:
     """Return what the model's containers are made of; the only one of a model has short paths."""
-    definitions = order.model.containers
+    definitions = order.containers
     containers = []
     for index, definition in enumerate(definitions):
-        name = container_name(order.model, index)
+        name = order.container_names[index]
         is_only = len(definitions) == 1
         base = files.directory if is_only else files.directory / "containers" / name
         places = Places(

@@ -20,6 +20,7 @@ from clary.errors import (
     StepBodyTooLarge,
     WorkerLost,
 )
+from clary.resources.log_group import invoked_group
 
 REASONS = {
     200: b"OK",
@@ -137,7 +138,7 @@ class ModelErrors:
         """Return the ModelError for what a container answered; status 0: it answered nothing."""
         text = body.decode("utf-8", "replace")
         kind = "client" if 400 <= status < 500 else "server"
-        group = f"/aws/sagemaker/Endpoints/{endpoint}"
+        group = invoked_group(endpoint)
         console = (
             f"https://{self._region}.console.aws.amazon.com/cloudwatch/home"
             f"?region={self._region}#logEventViewer:group={group}"
@@ -213,7 +214,7 @@ class ModelErrors:
             )
         if isinstance(error, StepBodyTooLarge):
             # AWS's sentence stands alone: no container said it.
-            group = f"/aws/sagemaker/Endpoints/{endpoint}"
+            group = invoked_group(endpoint)
             text = error.message
             return self._model_error(
                 group, "server", text, text, 200, request_id=request_id, close=close

@@ -23,14 +23,11 @@ FORWARDED = {
     b"x-amzn-sagemaker-prefix-aware-id": 256,
     b"x-amzn-sagemaker-target-container-hostname": 63,
 }
-REFUSED = {
-    # Routing that needs a kind of endpoint which this server does not run yet.
-    b"x-amzn-sagemaker-inference-component": (
-        "Inference Component Name header is not allowed for endpoints to which you dont plan to "
-        "deploy inference components. Please remove the Inference Component Name header and try "
-        "again."
-    ),
-}
+COMPONENT = b"x-amzn-sagemaker-inference-component"
+CHECKED = {COMPONENT: 63}
+"""Headers that route and do not reach the container, with their longest value."""
+ADAPTER = "x-amzn-sagemaker-adapter-identifier"
+"""Tells a container which of its adapters an invocation is for."""
 TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 NOT_IN_STREAMS = frozenset({b"x-amzn-sagemaker-enable-explanations", TARGET_MODEL})
 """Headers that InvokeEndpointWithResponseStream does not have."""
@@ -43,13 +40,12 @@ MAX_SHOWN = 256
 class Operation:
     """One operation that invokes a container."""
 
-    __slots__ = ("accept", "extensions", "forwarded", "is_stream", "metas", "name", "refused")
+    __slots__ = ("accept", "extensions", "forwarded", "is_stream", "metas", "name")
 
     def __init__(
         self,
         name: str,
         forwarded: dict[bytes, int],
-        refused: dict[bytes, str],
         *,
         accept: bytes,
         is_stream: bool = False,
@@ -57,15 +53,13 @@ class Operation:
         self.name = name
         self.forwarded = forwarded
         """Headers that reach the container, with their longest value in bytes."""
-        self.refused = refused
-        """Headers that cannot be honoured, with what to answer."""
         self.accept = accept
         """The header that the container is given as ``Accept``."""
         self.is_stream = is_stream
         """Whether the answer is an event stream."""
         self.extensions = frozenset(
             header
-            for header in (*forwarded, *refused)
+            for header in (*forwarded, *CHECKED)
             if header.startswith(EXTENSION_PREFIX) and header != accept
         )
         """Headers with which a request is none of the common ones that ``metas`` remembers."""
@@ -76,7 +70,7 @@ class Operation:
         """Return what is wrong with the headers that reach the container, in AWS's words."""
         faults = []
         for name, value in headers.items():
-            limit = self.forwarded.get(name)
+            limit = self.forwarded.get(name) or CHECKED.get(name)
             if limit is None:
                 continue
             shown = value.decode("utf-8", "backslashreplace")
@@ -96,9 +90,6 @@ class Operation:
         """
         if faults := self.faults(headers):
             raise invalid(faults)
-        refused = next((self.refused[name] for name in headers if name in self.refused), None)
-        if refused is not None:
-            raise InvalidRequest(refused)
         if self.is_stream and headers.get(SESSION_ID) == NEW_SESSION:
             raise InvalidRequest(
                 f"A session cannot be opened by {self.name}. Open it by {INVOKE.name} with "
@@ -119,11 +110,10 @@ def _stream_headers() -> dict[bytes, int]:
     return {**kept, b"x-amzn-sagemaker-accept": FORWARDED[b"accept"]}
 
 
-INVOKE = Operation("InvokeEndpoint", FORWARDED, REFUSED, accept=b"accept")
+INVOKE = Operation("InvokeEndpoint", FORWARDED, accept=b"accept")
 STREAM = Operation(
     "InvokeEndpointWithResponseStream",
     _stream_headers(),
-    REFUSED,
     accept=b"x-amzn-sagemaker-accept",
     is_stream=True,
 )

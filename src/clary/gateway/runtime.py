@@ -18,6 +18,8 @@ from clary.gateway.guard import Guard
 from clary.gateway.http import HttpConnection
 from clary.gateway.invocations import GatewayInvocation, InvocationBody
 from clary.gateway.operations import (
+    ADAPTER,
+    COMPONENT,
     INVOKE,
     MAX_REMEMBERED,
     OPERATIONS,
@@ -27,12 +29,14 @@ from clary.gateway.operations import (
     checked_model_name,
     fault,
     invalid,
+    member_name,
 )
 from clary.gateway.replies import Replies
 from clary.gateway.requests import BodySink, Request
 from clary.gateway.streaming import StreamInvocation
 from clary.resources.data_capture import DataCapture
 from clary.router.capture import Captured, CaptureQueue, Recording
+from clary.router.components import find_route
 from clary.router.router import Router
 from clary.router.sessions import Session
 from clary.settings import Settings
@@ -41,8 +45,11 @@ STREAM_FROM_BYTES = 256 * 1024
 """Bodies from this length on are passed to the worker while they arrive."""
 
 ONLY_TARGET_MODEL = {TARGET_MODEL}
+ONLY_COMPONENT = {COMPONENT}
 
 NAME_PATTERN = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+COMPONENT_PATTERN = re.compile(r"[a-zA-Z0-9]([\-a-zA-Z0-9]*[a-zA-Z0-9])?")
+COMPONENT_PATTERN_TEXT = r"^[a-zA-Z0-9]([\-a-zA-Z0-9]*[a-zA-Z0-9])?$"
 NAME_PATTERN_TEXT = "^[a-zA-Z0-9](-*[a-zA-Z0-9])*"
 
 
@@ -64,6 +71,8 @@ class RuntimeApi:
         self._targets: dict[bytes, tuple[str, Operation]] = {}
         self._models: dict[tuple[bytes | None, bytes | None, bytes], tuple[bytes, str]] = {}
         """Meta block and model's name by content type, accept and target model."""
+        self._component_metas: dict[tuple[str, str, bytes | None, bytes | None], bytes] = {}
+        """Meta block by operation, adapter, content type and accept."""
 
     def handle(self, connection: HttpConnection, request: Request) -> None:
         """Take a whole invocation."""
@@ -141,6 +150,10 @@ class RuntimeApi:
         meta = operation.metas.get(key)
         if meta is not None and headers.keys().isdisjoint(operation.extensions):
             pass
+        elif (component := headers.get(COMPONENT)) is not None and (
+            headers.keys() & operation.extensions == ONLY_COMPONENT
+        ):
+            endpoint, meta = self._for_component(endpoint, component, operation, headers, key)
         elif operation is INVOKE and headers.keys() & operation.extensions == ONLY_TARGET_MODEL:
             meta, target_model = self._for_model(headers, *key)
         else:
@@ -158,6 +171,9 @@ class RuntimeApi:
             value = headers.get(TARGET_MODEL)
             if value is not None and TARGET_MODEL in operation.forwarded:
                 target_model = checked_model_name(value.decode("ascii"))
+            if component is not None:
+                endpoint, adapter = self._component_route(endpoint, component)
+                meta = self._with_adapter(meta, adapter)
         now = time.monotonic()
         capture = self._captures.get(endpoint)
         if capture is not None and random.random() < capture.share:  # noqa: S311 - no secret
@@ -216,6 +232,39 @@ class RuntimeApi:
                 operation.metas.clear()
             operation.metas[headers.get(b"content-type"), headers.get(operation.accept)] = meta
         return meta
+
+    def _for_component(
+        self,
+        endpoint: str,
+        component: bytes,
+        operation: Operation,
+        headers: dict[bytes, bytes],
+        key: tuple[bytes | None, bytes | None],
+    ) -> tuple[str, bytes]:
+        """Return route and meta block: all that is special about such a call, usually."""
+        route, adapter = self._component_route(endpoint, component)
+        known = self._component_metas.get((operation.name, adapter, *key))
+        if known is None:
+            known = self._with_adapter(self._meta(headers, operation), adapter)
+            if len(self._component_metas) >= MAX_REMEMBERED:
+                self._component_metas.clear()
+            self._component_metas[operation.name, adapter, *key] = known
+        return route, known
+
+    def _component_route(self, endpoint: str, component: bytes) -> tuple[str, str]:
+        """Return the route to a component, and its name where it is an adapter, else nothing."""
+        name = component.decode("ascii", "replace")
+        if COMPONENT_PATTERN.fullmatch(name) is None:
+            constraint = f"satisfy regular expression pattern: {COMPONENT_PATTERN_TEXT}"
+            raise invalid([fault(name, member_name(COMPONENT), constraint)])
+        route, is_adapter = find_route(self.router.find, endpoint, name)
+        return route, name if is_adapter else ""
+
+    def _with_adapter(self, meta: bytes, adapter: str) -> bytes:
+        if not adapter:
+            return meta
+        headers = self.replies.metas.decode(meta)
+        return self.replies.metas.encode((*headers.items(), (ADAPTER, adapter)))
 
     def _for_model(
         self, headers: dict[bytes, bytes], content_type: bytes | None, accept: bytes | None

@@ -102,6 +102,7 @@ NUMBERS = (
     "handler_us",
     "invocations",
     "model_errors",
+    "no_capacity",
     "overloaded",
     "server_errors",
 )
@@ -131,6 +132,8 @@ class VariantCounters:
         """Those of them that the model answered with a status from 500."""
         self.failed = 0
         """Those of them that had no answer at all."""
+        self.no_capacity = 0
+        """Invocations refused because an inference component has no copies."""
         self.overloaded = 0
         """Invocations refused because of full queues."""
         self.dropped = 0

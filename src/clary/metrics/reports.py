@@ -66,6 +66,9 @@ class Difference:
     client_errors: int = 0
     server_errors: int = 0
     failed: int = 0
+    no_capacity: int = 0
+    """Invocations of an inference component without copies, which were refused."""
+
     model: StatisticSet | None = None
     """Times from sending a request to its whole answer, in microseconds."""
     overhead: StatisticSet | None = None
@@ -101,6 +104,7 @@ class Seen:
             client_errors=more["client_errors"],
             server_errors=more["server_errors"],
             failed=more["failed"],
+            no_capacity=more["no_capacity"],
             model=self._model.take(row["model"]),
             overhead=self._overhead.take(row["overhead"]),
         )

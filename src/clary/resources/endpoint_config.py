@@ -100,6 +100,11 @@ class EndpointConfig:
         return async_config(self.definition)
 
     @property
+    def hosts_components(self) -> bool:
+        """Whether its variants have no model, and wait for inference components."""
+        return any(v.model_name is None for v in self.variants)
+
+    @property
     def model_names(self) -> tuple[str, ...]:
         """Names of all models that the variants use, each once, in order."""
         named = (v.model_name for v in self.all_variants)

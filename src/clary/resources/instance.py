@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from clary.resources.inference_component import ComputeResources
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRecord:
@@ -23,6 +25,12 @@ class InstanceRecord:
     created_at: datetime
     fleet: int = 1
     """Which of the endpoint's fleets it belongs to: that says which configuration it runs."""
+
+    host_id: str | None = None
+    """Of a copy of an inference component: the endpoint's instance that it takes its share of."""
+
+    share: ComputeResources | None = None
+    """What it takes of that instance."""
 
     stopping: bool = False
     """It was decided to stop it; there is no way back."""

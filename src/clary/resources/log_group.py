@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from clary.errors import AlreadyExists, NotFound
+from clary.resources.inference_component import component_of_route
 from clary.resources.names import Namespace, partition_of
 
 ENDPOINT_GROUPS = "/aws/sagemaker/Endpoints/"
@@ -27,6 +28,17 @@ _STREAM_NAME = re.compile(r"[^:*]{1,512}\Z")
 def endpoint_group(endpoint_name: str) -> str:
     """Return the log group of an endpoint."""
     return ENDPOINT_GROUPS + endpoint_name
+
+
+def invoked_group(route_name: str) -> str:
+    """Return the log group of what an invocation's route leads to."""
+    component = component_of_route(route_name)
+    return endpoint_group(route_name) if component is None else component_group(component)
+
+
+def component_group(component_name: str) -> str:
+    """Return the log group of an inference component."""
+    return COMPONENT_GROUPS + component_name
 
 
 def is_stream_name(name: str) -> bool:

@@ -29,11 +29,14 @@ class ResourceKind(StrEnum):
     ENDPOINT_CONFIG = "endpoint-config"
     ENDPOINT = "endpoint"
     TRANSFORM_JOB = "transform-job"
+    INFERENCE_COMPONENT = "inference-component"
 
     @property
     def noun(self) -> str:
         """What AWS's messages call it."""
-        return "endpoint configuration" if self is ResourceKind.ENDPOINT_CONFIG else self.value
+        if self is ResourceKind.ENDPOINT_CONFIG:
+            return "endpoint configuration"
+        return self.value.replace("-", " ")
 
 
 def is_endpoint_name(name: str) -> bool:
@@ -110,7 +113,6 @@ class Namespace:
             )
         return AlreadyExists(f'Cannot create already existing {kind.noun} "{arn}".')
 
-    def in_progress(self, name: str) -> InUse:
-        """Return the refusal for an endpoint that is being created, changed or deleted."""
-        arn = self.arn(ResourceKind.ENDPOINT, name)
-        return InUse(f'Cannot update in-progress endpoint "{arn}".')
+    def in_progress(self, name: str, kind: ResourceKind = ResourceKind.ENDPOINT) -> InUse:
+        """Return the refusal for a thing that is being created, changed or deleted."""
+        return InUse(f'Cannot update in-progress {kind.noun} "{self.arn(kind, name)}".')

@@ -96,6 +96,25 @@ class AsyncRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentRoute:
+    """What is special about the route of an inference component."""
+
+    endpoint: str
+    """The endpoint that it is on, which its invocations name too."""
+
+    is_adapter: bool = False
+    """Whether its container has to be told its name: it lives in the copies of another one."""
+
+    refuses: bool = False
+    """Whether invocations are refused while it has no copy, instead of waiting for one."""
+
+    cpu_cores: float = 0.0
+    memory_mib: int = 0
+    accelerators: int = 0
+    """What one copy has reserved; 0: nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointRoute:
     """One endpoint that takes invocations (InService, Updating, RollingBack, SystemUpdating)."""
 
@@ -114,6 +133,13 @@ class EndpointRoute:
     asynchronous: AsyncRoute | None = None
     """Set for endpoints that take asynchronous calls only."""
 
+    hosts_components: bool = False
+    """Whether its variants have no model: each invocation names an inference component."""
+
+    component: ComponentRoute | None = None
+    """Set for the route of an inference component, which has a name that no endpoint has
+    (``inference_component.component_route``)."""
+
     def to_json(self) -> dict[str, Any]:
         """Return the value as JSON types."""
         return asdict(self)
@@ -124,10 +150,13 @@ class EndpointRoute:
         shadow = data.get("shadow")
         capture = data.get("capture")
         asynchronous = data.get("asynchronous")
+        component = data.get("component")
         return cls(
             name=data["name"],
             variants=tuple(VariantRoute.from_json(variant) for variant in data["variants"]),
             shadow=None if shadow is None else VariantRoute.from_json(shadow),
             capture=None if capture is None else DataCapture.from_json(capture),
             asynchronous=None if asynchronous is None else AsyncRoute(**asynchronous),
+            hosts_components=bool(data.get("hosts_components", False)),
+            component=None if component is None else ComponentRoute(**component),
         )

@@ -24,6 +24,7 @@ from clary.router.admission import admit
 from clary.router.balancing import choose_fleet, choose_instance, choose_variant, choose_worker
 from clary.router.capture import Captures
 from clary.router.chain import Step
+from clary.router.components import refuse, shown
 from clary.router.invocation import Invocation
 from clary.router.model_table import ModelTable
 from clary.router.models import ModelsChannel, choose_holder
@@ -126,7 +127,8 @@ class Router:
                 self._mirrors[route.name] = mirror
             else:
                 mirror.follow(shadow, weight)
-        return Endpoint(route.name, variants, route, shadow)
+        name = route.name if route.component is None else route.component.endpoint
+        return Endpoint(name, variants, route, shadow)
 
     # Invocations --------------------------------------------------------------------------
 
@@ -193,6 +195,8 @@ class Router:
                 f"Endpoint {endpoint.name} is an asynchronous endpoint: it can be invoked by "
                 "InvokeEndpointAsync only."
             )
+        if endpoint.route.hosts_components or endpoint.route.component is not None:
+            refuse(endpoint)
         session = invocation.session
         if session is not None and session.place is not None:
             self._submit_to_session(invocation, endpoint, session.id, session.place)
@@ -348,7 +352,7 @@ class Router:
         parked = self._parked.setdefault(invocation.endpoint, deque())
         if len(parked) >= self._settings.max_queue_per_worker:
             raise Overloaded(
-                f"Endpoint {invocation.endpoint} has no healthy instance, and "
+                f"{shown(invocation.endpoint)} has no healthy instance, and "
                 f"{len(parked)} requests wait for one already. Try again later."
             )
         give_up_at = time.monotonic() + self._settings.instance_wait_s
@@ -384,7 +388,7 @@ class Router:
             for entry in late:
                 parked.remove(entry)
                 entry[1].on_failure(
-                    Overloaded(f"Endpoint {name} has no healthy instance. Try again later.")
+                    Overloaded(f"{shown(name)} has no healthy instance. Try again later.")
                 )
             if not parked:
                 self._parked.pop(name, None)

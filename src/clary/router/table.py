@@ -120,6 +120,7 @@ class Endpoint:
         shadow: Variant | None = None,
     ) -> None:
         self.name = name
+        """As messages name it: of a component's route, the endpoint that the component is on."""
         self.shadow = shadow
         """Gets copies only (``shadow.py``)."""
         self.variants = variants

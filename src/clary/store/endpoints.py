@@ -30,6 +30,7 @@ from clary.resources.quotas import Quotas
 from clary.resources.variant_changes import VariantChange, added_instances, change_variants
 from clary.store.async_rows import drop_invocations
 from clary.store.changes import Changes
+from clary.store.component_rows import refuse_with_components
 from clary.store.database import Database
 from clary.store.deployments import follow_event
 from clary.store.endpoint_rows import (
@@ -160,6 +161,7 @@ class Endpoints:
                 status = next_status(EndpointStatus(row.status), EndpointEvent.DELETE_REQUESTED)
             except IllegalTransition as error:
                 raise self._namespace.in_progress(name) from error
+            refuse_with_components(connection, self._namespace, name)
             update_row(
                 connection, row, status=status, generation=row.generation + 1, modified_at=now
             )

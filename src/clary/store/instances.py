@@ -1,11 +1,13 @@
 """Records of instances: control's durable intent to run them."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from clary.resources.inference_component import ComputeResources
 from clary.resources.instance import InstanceRecord
 from clary.store.database import Database
 from clary.store.schema import instances
@@ -38,6 +40,8 @@ class Instances:
                 "created_at": record.created_at,
                 "stopping": record.stopping,
                 "fleet": record.fleet,
+                "host_id": record.host_id,
+                "share": None if record.share is None else asdict(record.share),
             }
             for record in records
         ]
@@ -76,4 +80,6 @@ def _load(row: Row[Any]) -> InstanceRecord:
         created_at=row.created_at,
         stopping=row.stopping,
         fleet=row.fleet,
+        host_id=row.host_id,
+        share=None if row.share is None else ComputeResources(**row.share),
     )

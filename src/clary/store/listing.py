@@ -35,6 +35,9 @@ class Listing:
     modified_after: datetime | None = None
 
     status: str | None = None
+    equal: tuple[tuple[str, str], ...] = ()
+    """Columns that must have a value, and the value."""
+
     sort_by: SortBy = "CreationTime"
     descending: bool = True
     limit: int = 10
@@ -101,4 +104,5 @@ def _conditions(table: sa.Table, listing: Listing) -> list[sa.ColumnElement[bool
         conditions.append(table.c.modified_at > listing.modified_after)
     if listing.status is not None:
         conditions.append(table.c.status == listing.status)
+    conditions += [table.c[column] == value for column, value in listing.equal]
     return conditions

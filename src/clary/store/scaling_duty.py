@@ -67,6 +67,13 @@ class ScalingDuty:
             lambda connection: [to_target(row) for row in connection.execute(query)]
         )
 
+    async def targets_named(self, resource_id: str) -> Targets:
+        """Return the targets of a resource."""
+        query = sa.select(scalable_targets).where(scalable_targets.c.resource_id == resource_id)
+        return await self._database.read(
+            lambda connection: [to_target(row) for row in connection.execute(query)]
+        )
+
     async def all_policies(self) -> Sequence[ScalingPolicy]:
         """Return all policies."""
 

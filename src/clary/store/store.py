@@ -14,6 +14,7 @@ from clary.store.deployments import Deployments
 from clary.store.endpoint_configs import EndpointConfigs
 from clary.store.endpoints import Endpoints
 from clary.store.events import Events
+from clary.store.inference_components import InferenceComponents
 from clary.store.instances import Instances
 from clary.store.logs import LogRecords
 from clary.store.models import Models
@@ -45,6 +46,7 @@ class Store:
         self.tags = Tags(database, namespace)
         self.transform_jobs = TransformJobs(database, self.changes, namespace, clock)
         self.transform_files = TransformFiles(database)
+        self.inference_components = InferenceComponents(database, self.changes, namespace, clock)
         self.logs = LogRecords(database, clock)
         self.alarms = Alarms(database, self.changes, namespace, clock)
         self.scalable_targets = ScalableTargets(database, self.changes, namespace, clock)

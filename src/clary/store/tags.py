@@ -18,6 +18,7 @@ _TABLES = {
     ResourceKind.ENDPOINT_CONFIG: schema.endpoint_configs,
     ResourceKind.ENDPOINT: schema.endpoints,
     ResourceKind.TRANSFORM_JOB: schema.transform_jobs,
+    ResourceKind.INFERENCE_COMPONENT: schema.inference_components,
 }
 
 

@@ -495,11 +495,6 @@ def test_a_failed_instance_is_looked_at_again_when_its_time_comes() -> None:
     ("changes", "words"),
     [
         ({"config": an_endpoint_config(variants=(a_variant(instance_type=None),))}, "serverless"),
-        (
-            {"config": an_endpoint_config(shadow_variants=(a_variant("s", model_name=None),))},
-            "components",
-        ),
-        ({"config": an_endpoint_config(variants=(a_variant(model_name=None),))}, "components"),
         ({"models": {"digits": a_model(containers=())}}, "components"),
         (
             {

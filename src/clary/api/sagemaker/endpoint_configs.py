@@ -63,6 +63,7 @@ def parse_endpoint_config(
     shadows = tuple(_parse_variant(v) for v in definition.get("ShadowProductionVariants", ()))
     _check_variants(variants, shadows, has_role="ExecutionRoleArn" in definition)
     check_capture(definition.get("DataCaptureConfig"))
+    _check_hosting(definition, (*variants, *shadows))
     return EndpointConfig(
         name=request["EndpointConfigName"],
         arn=namespace.arn(ResourceKind.ENDPOINT_CONFIG, request["EndpointConfigName"]),
@@ -147,6 +148,28 @@ def _check_scaling(variant: ProductionVariant) -> None:
             f'InitialInstanceCount {count} of variant "{variant.name}" must be between '
             f"MinInstanceCount {least} and MaxInstanceCount {most} of its ManagedInstanceScaling."
         )
+
+
+def _check_hosting(definition: Mapping[str, Any], variants: Sequence[ProductionVariant]) -> None:
+    """Refuse what variants for inference components cannot be combined with."""
+    hosting = [variant.name for variant in variants if variant.model_name is None]
+    if not hosting:
+        return
+    if len(hosting) < len(variants):
+        raise InvalidRequest(
+            "Variants with a ModelName and variants for inference components cannot be mixed: "
+            f'"{hosting[0]}" has no ModelName, and others have one.'
+        )
+    for member, is_there in (
+        ("ShadowProductionVariants", "ShadowProductionVariants" in definition),
+        ("AsyncInferenceConfig", "AsyncInferenceConfig" in definition),
+        ("ServerlessConfig", any(variant.is_serverless for variant in variants)),
+    ):
+        if is_there:
+            raise InvalidRequest(
+                f"{member} cannot be used with variants for inference components: give each "
+                "variant a ModelName."
+            )
 
 
 def _check_variants(

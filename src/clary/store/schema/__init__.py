@@ -17,6 +17,7 @@ from clary.store.schema.endpoints import (
     tags,
 )
 from clary.store.schema.events import event_receivers, events
+from clary.store.schema.inference_components import inference_components
 from clary.store.schema.logs import log_events, log_groups, log_streams
 from clary.store.schema.metrics import (
     dashboards,
@@ -33,7 +34,7 @@ from clary.store.schema.scaling import (
 )
 from clary.store.schema.transform_jobs import transform_files, transform_jobs
 
-VERSION = "0010"
+VERSION = "0013"
 """Revision of the last migration."""
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "endpoints",
     "event_receivers",
     "events",
+    "inference_components",
     "instances",
     "log_events",
     "log_groups",

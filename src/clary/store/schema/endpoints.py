@@ -63,13 +63,17 @@ instances = sa.Table(
     "instances",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),
-    # Or the name of a transform job's route, which is longer than any endpoint's.
-    sa.Column("endpoint_name", sa.String(80), nullable=False, index=True),
+    # Or the name that transform jobs or copies of inference components are kept under, which are
+    # longer than any endpoint's.
+    sa.Column("endpoint_name", sa.String(96), nullable=False, index=True),
     sa.Column("variant_name", sa.String(63), nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("stopping", sa.Boolean, nullable=False),
     sa.Column("fleet", sa.Integer, nullable=False, server_default="1"),
+    # Of a copy of an inference component: the endpoint's instance that it is placed on.
+    sa.Column("host_id", sa.String(64)),
+    sa.Column("share", sa.JSON(none_as_null=True)),
 )
 
 tags = sa.Table(
