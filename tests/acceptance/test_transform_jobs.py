@@ -269,3 +269,60 @@ def test_no_client_can_invoke_the_instances_of_a_job(server: Server, upper: str)
     for name in ("transform-job/prefix", "transform-job%2Fprefix"):
         with pytest.raises(ClientError):
             server.runtime.invoke_endpoint(EndpointName=name, Body=b"x")
+
+
+def test_an_event_tells_of_each_status(server: Server, upper: str) -> None:
+    put(server, "told", {"a.csv": b"a\n"})
+    start(
+        server, "told", upper, "s3://told/a.csv", "s3://told/out", Tags=[{"Key": "k", "Value": "v"}]
+    )
+    finish(server, "told")
+    start(server, "told-no", upper, "s3://told/none", "s3://told/out")
+    reason = finish(server, "told-no", "Failed")["FailureReason"]
+
+    def events(name: str) -> list[Any]:
+        lines = (server.data_dir / "events.jsonl").read_text().splitlines()
+        found = {event["id"]: event for event in map(json.loads, lines)}.values()
+        return [event for event in found if event["detail"].get("TransformJobName") == name]
+
+    wait_for(lambda: len(events("told-no")) == 2, what="events of two statuses")
+    begun, ended = events("told")
+    assert begun["detail-type"] == ended["detail-type"] == "SageMaker Transform Job State Change"
+    statuses = [event["detail"]["TransformJobStatus"] for event in (begun, ended)]
+    assert statuses == ["InProgress", "Completed"]
+    assert ended["detail"]["ModelName"] == upper
+    assert ended["detail"]["Tags"] == {"k": "v"}
+    assert ended["resources"] == ["arn:aws:sagemaker:us-east-1:123456789012:transform-job/told"]
+    assert events("told-no")[1]["detail"]["FailureReason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "path", "complaint"),
+    [
+        ("none", b'{"a": 1}\n{"b": 2}\n', "$.a", "does not have a"),
+        ("no-json", b'{"a": 1}\nnot json\n', "$.a", "no JSON"),
+        ("no-object", b'{"a": 1}\n', "$.a.x", "does not have x"),
+        ("no-array", b'{"a": {"x": 1}}\n', "$.a.x[0:0]", "it is no array"),
+        ("outside", b'{"a": {"x": []}}\n', "$.a.x[0:0]", "outside of a record of 0 items"),
+    ],
+)
+def test_paths_that_lead_nowhere_fail_their_file(
+    server: Server, double: str, name: str, text: bytes, path: str, complaint: str
+) -> None:
+    job = f"nowhere-{name}"
+    put(server, job, {"in/bad.jsonl": text, "in/good.jsonl": b'{"a": {"x": [1]}}\n'})
+    start(
+        server,
+        job,
+        double,
+        f"s3://{job}/in",
+        f"s3://{job}/out",
+        into={"ContentType": "application/jsonlines"},
+        out={"Accept": "application/jsonlines"},
+        DataProcessing={"InputFilter": path},
+    )
+    assert finish(server, job, "Failed")["FailureReason"] == CLIENT
+    (failure,) = progress(server, job)["failures"]
+    assert failure["file"] == f"{job}/in/bad.jsonl"
+    assert complaint in failure["reason"]
+    assert list(outputs(server, job, "out")) == ["out/good.jsonl.out"]

@@ -14,8 +14,12 @@ from clary.resources.names import Namespace, ResourceKind
 
 ENDPOINT = "SageMaker Endpoint State Change"
 DEPLOYMENT = "SageMaker Endpoint Deployment State Change"
+TRANSFORM_JOB = "SageMaker Transform Job State Change"
 
 _SOURCE = "aws.sagemaker"
+_NAMED = {"Endpoint": ResourceKind.ENDPOINT, "TransformJob": ResourceKind.TRANSFORM_JOB}
+"""Whom an event can tell of, by the beginning of the members that name it."""
+
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -82,14 +86,56 @@ def deployment_event(
     return {"detail-type": DEPLOYMENT, "time": _stamp(at), "detail": detail}
 
 
+def transform_job_event(
+    name: str,
+    *,
+    status: str,
+    definition: Mapping[str, Any],
+    failure_reason: str | None,
+    created_at: datetime,
+    started_at: datetime | None,
+    ended_at: datetime | None,
+    at: datetime,
+    tags: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the event of a transform job that has come to a status.
+
+    Args:
+        name: Of the job.
+        status: As the API spells it, for so do AWS's events of jobs.
+        definition: Members of CreateTransformJob, besides name and tags.
+        failure_reason: Why it failed.
+        created_at: When it was asked for.
+        started_at: When its data began to move.
+        ended_at: When it ended.
+        at: When it came to the status.
+        tags: Of the job.
+    """
+    detail: dict[str, Any] = {
+        "TransformJobName": name,
+        "TransformJobStatus": status,
+        **_plain(definition),
+        "CreationTime": epoch_ms(created_at),
+        "Tags": dict(tags),
+    }
+    if failure_reason:
+        detail["FailureReason"] = failure_reason
+    if started_at is not None:
+        detail["TransformStartTime"] = epoch_ms(started_at)
+    if ended_at is not None:
+        detail["TransformEndTime"] = epoch_ms(ended_at)
+    return {"detail-type": TRANSFORM_JOB, "time": _stamp(at), "detail": detail}
+
+
 def complete(event: Mapping[str, Any], *, event_id: str, namespace: Namespace) -> dict[str, Any]:
     """Return an event with all members that EventBridge's have."""
     detail = dict(event["detail"])
     resources: list[str] = []
-    if "EndpointName" in detail:
-        arn = namespace.arn(ResourceKind.ENDPOINT, detail["EndpointName"])
-        detail.setdefault("EndpointArn", arn)
-        resources = [arn]
+    for member, kind in _NAMED.items():
+        if f"{member}Name" in detail:
+            arn = namespace.arn(kind, detail[f"{member}Name"])
+            detail.setdefault(f"{member}Arn", arn)
+            resources = [arn]
     return {
         "version": "0",
         "id": event_id,

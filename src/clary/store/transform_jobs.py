@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from clary.clock import Clock
 from clary.errors import InvalidRequest
+from clary.resources.events import transform_job_event
 from clary.resources.log_group import TRANSFORM_GROUP
 from clary.resources.names import Namespace, ResourceKind, name_key
 from clary.resources.quotas import Quotas
@@ -24,10 +25,11 @@ from clary.resources.transform_job import (
 from clary.store.changes import Changes
 from clary.store.database import Database
 from clary.store.documents import dump_model, load_model
+from clary.store.events import append_event
 from clary.store.listing import Listing, Page, fetch_page
 from clary.store.logs import ensure_group
 from clary.store.models import MODELS
-from clary.store.schema import transform_jobs
+from clary.store.schema import tags, transform_jobs
 from clary.store.tags import insert_tags
 
 _KIND = ResourceKind.TRANSFORM_JOB
@@ -111,6 +113,7 @@ class TransformJobs:
                 raise self._namespace.already_exists(_KIND, name) from None
             insert_tags(connection, _KIND, name, tags)
             ensure_group(connection, TRANSFORM_GROUP, now)
+            _append_event(connection, name)
             return self._namespace.arn(_KIND, name)
 
         return await self._database.write(apply, after_commit=lambda _: self._notify(name))
@@ -133,7 +136,10 @@ class TransformJobs:
                 raise InvalidRequest(
                     f"The request was rejected because the transform job is in status {row.status}."
                 )
+            if row.status == TransformJobStatus.STOPPING:
+                return
             _update(connection, name, status=TransformJobStatus.STOPPING, modified_at=now)
+            _append_event(connection, name)
 
         await self._database.write(apply, after_commit=lambda _: self._notify(name))
 
@@ -203,6 +209,7 @@ class TransformJobs:
             if status is TransformJobStatus.FAILED:
                 values["failure_reason"] = reason
             _update(connection, name, **values, owner=None)
+            _append_event(connection, name)
             return True
 
         return await self._database.write(apply, after_commit=lambda _: self._notify(name))
@@ -254,6 +261,26 @@ def _is(name: str) -> sa.ColumnElement[bool]:
 
 def _find_row(connection: Connection, name: str) -> Row[Any] | None:
     return connection.execute(sa.select(transform_jobs).where(_is(name))).one_or_none()
+
+
+def _append_event(connection: Connection, name: str) -> None:
+    """Write the event of a job that has come to another status, in that very transaction."""
+    row = _find_row(connection, name)
+    assert row is not None
+    of_job = (tags.c.kind == _KIND) & (tags.c.name_key == name_key(name))
+    found = connection.execute(sa.select(tags.c.key, tags.c.value).where(of_job))
+    event = transform_job_event(
+        row.name,
+        status=row.status,
+        definition=row.definition,
+        failure_reason=row.failure_reason,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        at=row.modified_at,
+        tags={key: value for key, value in found},
+    )
+    append_event(connection, event)
 
 
 def _update(connection: Connection, name: str, **values: Any) -> None:

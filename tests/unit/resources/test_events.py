@@ -6,7 +6,13 @@ import pytest
 
 from builders import A_TIME, NAMESPACE, a_variant_state
 from clary.resources.endpoint import EndpointStatus
-from clary.resources.events import complete, deployment_event, endpoint_event, upper_snake
+from clary.resources.events import (
+    complete,
+    deployment_event,
+    endpoint_event,
+    transform_job_event,
+    upper_snake,
+)
 
 
 def an_event(**fields):
@@ -98,6 +104,35 @@ def test_a_deployments_event_adds_how_far_it_is():
     status = {"Status": "ActivatingTraffic", "StartTime": 1767225600000}
     assert detail["ProductionVariants"][0]["VariantStatus"] == [status]
     assert detail["PendingDeploymentSummary"]["StartTime"] == 1767225600000
+
+
+def test_a_transform_jobs_event_is_whole():
+    definition = {"ModelName": "m", "TransformResources": {"InstanceCount": 2}}
+    event = transform_job_event(
+        "nightly",
+        status="Failed",
+        definition=definition,
+        failure_reason="ClientError: no",
+        created_at=A_TIME,
+        started_at=None,
+        ended_at=A_TIME,
+        at=A_TIME,
+        tags={"team": "ml"},
+    )
+    whole = complete(event, event_id="e-2", namespace=NAMESPACE)
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:transform-job/nightly"
+    assert whole["detail-type"] == "SageMaker Transform Job State Change"
+    assert whole["resources"] == [arn]
+    assert whole["detail"] == {
+        "TransformJobName": "nightly",
+        "TransformJobArn": arn,
+        "TransformJobStatus": "Failed",
+        **definition,
+        "FailureReason": "ClientError: no",
+        "CreationTime": 1767323045679,
+        "TransformEndTime": 1767323045679,
+        "Tags": {"team": "ml"},
+    }
 
 
 def test_an_event_that_is_whole_stays_as_it_is():
