@@ -12,7 +12,9 @@ from pathlib import Path
 import boto3
 import numpy as np
 import sagemaker
+from sagemaker.compute_resource_requirements.resource_requirements import ResourceRequirements
 from sagemaker.deserializers import JSONDeserializer
+from sagemaker.enums import EndpointType
 from sagemaker.model import Model
 from sagemaker.predictor import Predictor
 from sagemaker.pytorch import PyTorchModel
@@ -34,6 +36,48 @@ def step(name, call):
     is_plain = isinstance(result, str | int | dict | list | None)
     steps[name] = {"result": result if is_plain else repr(result), "calls": list(calls)}
     return result
+
+
+def components(whole, common):
+    """Deploy two models as inference components of one endpoint."""
+    resources = ResourceRequirements(requests={"num_cpus": 1, "memory": 512, "copies": 1})
+    predictors = []
+    for name in ("sdk-first", "sdk-second"):
+        model = Model(
+            image_uri="clary/python:latest",
+            model_data=whole,
+            name=name,
+            predictor_cls=Predictor,
+            **common,
+        )
+        predictor = step(
+            f"{name} deploy",
+            lambda model=model, name=name: model.deploy(
+                1,
+                "ml.m5.large",
+                endpoint_name="sdk-components",
+                endpoint_type=EndpointType.INFERENCE_COMPONENT_BASED,
+                inference_component_name=f"{name}-ic",
+                resources=resources,
+                serializer=JSONSerializer(),
+                deserializer=JSONDeserializer(),
+            ),
+        )
+        predictors.append(predictor)
+        step(f"{name} predict", lambda predictor=predictor: predictor.predict({"a": [1, 2]}))
+    session = common["sagemaker_session"]
+    step(
+        "list components",
+        lambda: [
+            item["InferenceComponentName"]
+            for item in session.list_inference_components(endpoint_name_equals="sdk-components")[
+                "InferenceComponents"
+            ]
+        ],
+    )
+    for predictor in predictors:
+        step("delete component", lambda predictor=predictor: predictor.delete_predictor(wait=True))
+    step("delete endpoint of components", lambda: session.delete_endpoint("sdk-components"))
 
 
 def main(whole, bare, entry_point, report):
@@ -77,6 +121,7 @@ def main(whole, bare, entry_point, report):
         )
         step(f"{name} delete_endpoint", predictor.delete_endpoint)
 
+    components(whole, common)
     step("upload_data", lambda: session.upload_data(entry_point, "sdk-default", "up"))
     step("list_s3_files", lambda: session.list_s3_files("sdk-default", "up"))
     step(

@@ -100,3 +100,16 @@ def test_the_sessions_own_s3_helpers_work(steps):
     assert steps["upload_data"]["result"] == "s3://sdk-default/up/serve.py"
     assert steps["list_s3_files"]["result"] == ["up/serve.py"]
     assert steps["read_s3_file"]["result"] == MULTIPLIES
+
+
+def test_two_models_are_deployed_as_inference_components(steps):
+    assert steps["sdk-first predict"]["result"] == {"a": [1, 2]}
+    assert steps["sdk-second predict"]["result"] == {"a": [1, 2]}
+    first, second = (steps[f"sdk-{name} deploy"]["calls"] for name in ("first", "second"))
+    assert "CreateEndpointConfig" in first
+    assert "CreateEndpointConfig" not in second
+    for calls in (first, second):
+        assert [c for c in calls if c.startswith("Create")][-1] == "CreateInferenceComponent"
+        assert calls[-1] == "DescribeInferenceComponent"
+    assert set(steps["list components"]["result"]) == {"sdk-first-ic", "sdk-second-ic"}
+    assert steps["delete endpoint of components"]["calls"] == ["DeleteEndpoint"]

@@ -38,6 +38,15 @@ class Wanted:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A copy that is on a host."""
+
+    component: str
+    spec: ComponentSpec
+    host_id: str
+
+
 def place(wanted: Wanted, hosts: Sequence[Host]) -> list[str]:
     """Place as many copies as there is room for, and take their shares; return the hosts.
 
@@ -102,6 +111,30 @@ def grow(
                 added.append(host)
             host.take(each.component, each.spec.needs)
     return len(added)
+
+
+def vacate(hosts: Sequence[Host], copies: Sequence[Placed], *, at_most: int) -> list[str]:
+    """Return the hosts whose copies would all find room on the others, the emptiest first.
+
+    Args:
+        hosts: Those that are there; left as they are.
+        copies: What is on them.
+        at_most: No more than so many.
+    """
+    gone: list[str] = []
+    trial = [Host(h.id, h.free, Counter(h.copies)) for h in hosts]
+    for host in sorted(hosts, key=lambda host: host.copies.total()):
+        if len(gone) == at_most:
+            break
+        if any(h.id == host.id and h.copies != host.copies for h in trial):
+            continue  # it takes what comes from another one
+        stay = [h for h in trial if h.id != host.id]
+        moved = [Host(h.id, h.free, Counter(h.copies)) for h in stay]
+        mine = [copy for copy in copies if copy.host_id == host.id]
+        if mine and all(place(Wanted(c.component, c.spec, 1), moved) for c in mine):
+            gone.append(host.id)
+            trial = moved
+    return gone
 
 
 def surplus_order(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from clary.control.component_copies import CopyNeeds, Verdict, needs_of, state_of
-from clary.control.component_placement import Host, Wanted, grow, place
+from clary.control.component_placement import Host, Placed, Wanted, grow, place, vacate
 from clary.control.deployment_plan import AlarmState
 from clary.control.instances import (
     KnownInstance,
@@ -51,6 +51,17 @@ CopyAction = AddCopy | StartInstance | StopInstance | RemoveInstance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Consolidation:
+    """How copies are moved to fewer instances (``ScaleInPolicy`` with CONSOLIDATION)."""
+
+    step: int = 1
+    """Most instances at a time."""
+
+    cooldown_s: float = 1200.0
+    """Time since the last operation on endpoint or components."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VariantHosts:
     """The instances of a variant for components."""
 
@@ -74,6 +85,12 @@ class VariantHosts:
     refusal: str | None = None
     """Why there cannot be more of them, where somebody said no."""
 
+    consolidation: Consolidation | None = None
+    """Whether copies are moved so that instances become empty. None: they are not."""
+
+    vacating: frozenset[str] = frozenset()
+    """Instances whose copies are being moved to others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentsPlan:
@@ -96,6 +113,12 @@ class ComponentsPlan:
 
     released: tuple[str, ...] = ()
     """Instances that go with that: nothing is on them."""
+
+    vacated: tuple[str, ...] = ()
+    """Instances whose copies should be moved to others from now on."""
+
+    needs_room: bool = False
+    """A copy found no room."""
 
     check_again_in_s: float | None = None
 
@@ -142,7 +165,8 @@ def plan_components(
                 gone.append(component.name)
             continue
         variant = by_variant.get(component.variant_name)
-        places = hosts.get(component.variant_name, [])
+        vacating = frozenset[str]() if variant is None else variant.vacating
+        places = [h for h in hosts.get(component.variant_name, []) if h.id not in vacating]
         needs = needs_of(
             component,
             mine,
@@ -169,6 +193,12 @@ def plan_components(
         if count != variant.desired or free:
             counts[variant.name] = count
             released += free
+    vacated = [
+        host_id
+        for variant in variants
+        if variant.name not in counts and not wanted[variant.name]
+        for host_id in _consolidate(variant, hosts[variant.name], models, copies, now)
+    ]
     for component in models:
         if component.name not in unplaced:
             continue
@@ -206,6 +236,8 @@ def plan_components(
         gone=tuple(gone),
         instance_counts=counts,
         released=tuple(released),
+        vacated=tuple(vacated),
+        needs_room=any(left for _, left in unplaced.values()),
         check_again_in_s=min(checks, default=None),
     )
 
@@ -240,6 +272,37 @@ def _follow(
     empty = [host.id for host in hosts if not host.copies.total()]
     go = empty[len(empty) - min(len(empty), max(variant.desired - least, 0)) :]
     return variant.desired - len(go), go
+
+
+def _consolidate(
+    variant: VariantHosts,
+    hosts: Sequence[Host],
+    components: Sequence[InferenceComponent],
+    copies: Sequence[KnownInstance],
+    now: datetime,
+) -> list[str]:
+    """Return the instances whose copies should move to others, when all has been quiet."""
+    mine = {c.name: c for c in components if c.variant_name == variant.name}
+    there = [copy for copy in copies if copy.record.variant_name in mine]
+    if (
+        variant.consolidation is None
+        or variant.bounds is None
+        or variant.vacating
+        or not variant.is_free
+        or any(c.status is not ComponentStatus.IN_SERVICE for c in mine.values())
+        or not all(copy.is_healthy for copy in there)
+    ):
+        return []
+    changed_at = [c.modified_at for c in mine.values()] + [c.record.created_at for c in there]
+    quiet_s = min(((now - at).total_seconds() for at in changed_at), default=0.0)
+    if quiet_s < variant.consolidation.cooldown_s:
+        return []
+    placed = [
+        Placed(c.record.variant_name, mine[c.record.variant_name].spec, c.record.host_id or "")
+        for c in there
+    ]
+    step = min(variant.consolidation.step, variant.desired - variant.bounds[0])
+    return vacate(hosts, placed, at_most=max(step, 0))
 
 
 def _why_no_room(component: InferenceComponent, variant: VariantHosts | None) -> str:

@@ -19,6 +19,7 @@ from clary.control.endpoints import AlarmStates, InstanceFleet, RoutePublisher
 from clary.control.inference_component_plan import (
     AddCopy,
     ComponentsPlan,
+    Consolidation,
     VariantHosts,
     plan_components,
 )
@@ -33,6 +34,7 @@ from clary.fleet.adapters import AdapterState
 from clary.fleet.instance import InstanceOrder
 from clary.fleet.launchers.base import InstanceState
 from clary.resources.endpoint import SERVING, Endpoint, EndpointStatus
+from clary.resources.endpoint_config import ProductionVariant
 from clary.resources.inference_component import (
     ComponentSpec,
     ComputeResources,
@@ -113,6 +115,8 @@ class ComponentReconciler:
         """Endpoints that have components, as of their last pass."""
         self._refusals: dict[str, str] = {}
         """Why an endpoint could not have more instances when it last asked."""
+        self._vacating: dict[str, set[str]] = {}
+        """Instances whose copies are being moved. Forgotten by a restart, which ends the moving."""
 
     async def names(self) -> set[str]:
         """Return the endpoints that have components."""
@@ -150,6 +154,7 @@ class ComponentReconciler:
         await self._bring_adapters(components, adapters)
         checks = [plan.check_again_in_s, DRAIN_CHECK_S if is_draining else None]
         checks.append(await self._follow(endpoint_name, endpoint, plan))
+        checks.append(self._consolidate(endpoint_name, plan))
         return min((check for check in checks if check is not None), default=None)
 
     async def _variants(self, endpoint_name: str, endpoint: Endpoint | None) -> list[VariantHosts]:
@@ -183,6 +188,8 @@ class ComponentReconciler:
                     is_free=(
                         endpoint.status is EndpointStatus.IN_SERVICE and endpoint.deployment is None
                     ),
+                    consolidation=_consolidation(variant),
+                    vacating=frozenset(self._vacating.get(endpoint_name, ())),
                     refusal=self._refusals.get(endpoint_name)
                     or next((reason for reason in failed.values() if reason), None),
                 )
@@ -308,6 +315,16 @@ class ComponentReconciler:
             if plan.is_gone:
                 await self._components.remove(adapter.name)
 
+    def _consolidate(self, endpoint_name: str, plan: ComponentsPlan) -> float | None:
+        """Begin to empty instances, or end it: those that went, or cannot be emptied any more."""
+        if plan.vacated:
+            self._vacating[endpoint_name] = set(plan.vacated)
+            return 0.0
+        vacating = self._vacating.pop(endpoint_name, set()) - set(plan.released)
+        if vacating and not plan.needs_room:
+            self._vacating[endpoint_name] = vacating
+        return None
+
     async def _follow(
         self, endpoint_name: str, endpoint: Endpoint | None, plan: ComponentsPlan
     ) -> float | None:
@@ -326,6 +343,16 @@ class ComponentReconciler:
             return REFUSED_CHECK_S
         self._refusals.pop(endpoint_name, None)
         return None if is_done else RETRY_S
+
+
+def _consolidation(variant: ProductionVariant) -> Consolidation | None:
+    policy = variant.definition.get("ManagedInstanceScaling", {}).get("ScaleInPolicy", {})
+    if policy.get("Strategy") != "CONSOLIDATION":
+        return None
+    return Consolidation(
+        step=int(policy.get("MaximumStepSize", 1)),
+        cooldown_s=60.0 * policy.get("CooldownInMinutes", 20),
+    )
 
 
 def _order(

@@ -38,8 +38,8 @@ def test_the_paths_are_those_of_the_model(model):
 
 
 @INVOKING
-def test_every_request_header_is_forwarded_or_refused(model, operation):
-    known = {name.decode() for name in (*operation.forwarded, *operation.refused)}
+def test_every_request_header_is_forwarded_or_routes(model, operation):
+    known = {name.decode() for name in (*operation.forwarded, *operations.CHECKED)}
     assert known == set(headers_of(model.operation_model(operation.name).input_shape))
 
 

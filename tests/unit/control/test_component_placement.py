@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import a_spec
-from clary.control.component_placement import Host, Wanted, grow, place
+from clary.control.component_placement import Host, Placed, Wanted, grow, place, vacate
 from clary.resources.inference_component import ComputeResources, Placement
 
 SIZE = ComputeResources(cpu_cores=4.0, accelerators=2, memory_mib=8192)
@@ -130,3 +130,19 @@ def test_instances_are_added_until_there_is_room_for_all_that_fits(
     assert added <= at_most
     if added < at_most:
         assert all(not SIZE.fits(each.spec.needs) for each in left if each.count)
+
+
+@settings(deadline=None)
+@given(st.lists(needs(), max_size=6), st.integers(1, 5), st.integers(0, 3))
+def test_what_moves_from_emptied_instances_fits_on_those_that_stay(
+    many: list[Wanted], count: int, at_most: int
+) -> None:
+    present = hosts(count)
+    copies = [Placed(w.component, w.spec, id) for w in many for id in place(w, present)]
+    gone = vacate(present, copies, at_most=at_most)
+    assert len(gone) <= at_most
+    stay = [host for host in present if host.id not in gone]
+    moving = [copy for id in gone for copy in copies if copy.host_id == id]
+    for copy in moving:
+        assert place(Wanted(copy.component, copy.spec, 1), stay)
+    assert all(any(copy.host_id == id for copy in copies) for id in gone)

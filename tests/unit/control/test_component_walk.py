@@ -14,6 +14,7 @@ import pytest
 from builders import A_TIME, a_component, a_spec
 from clary.control.inference_component_plan import (
     AddCopy,
+    Consolidation,
     VariantHosts,
     plan_components,
 )
@@ -49,6 +50,8 @@ class World:
     desired: int = 1
     now_s: float = 0.0
     number: int = 0
+    moves: bool = False
+    vacating: set[str] = field(default_factory=set)
 
     def pass_once(self) -> None:
         while len(self.hosts) < self.desired:
@@ -64,6 +67,8 @@ class World:
                     ids=tuple(self.hosts),
                     desired=self.desired,
                     bounds=(0, MOST),
+                    consolidation=Consolidation(step=2, cooldown_s=30) if self.moves else None,
+                    vacating=frozenset(self.vacating),
                 )
             ],
             now=A_TIME + timedelta(seconds=self.now_s),
@@ -97,6 +102,9 @@ class World:
         self.desired = plan.instance_counts.get("AllTraffic", self.desired)
         for host in plan.released:
             self.hosts.remove(host)
+        self.vacating = set(plan.vacated) or self.vacating - set(plan.released)
+        if plan.needs_room:
+            self.vacating = set()
         self.check()
 
     def record(self, states) -> None:  # type: ignore[no-untyped-def]
@@ -209,7 +217,7 @@ _CHANGEABLE = (ComponentStatus.IN_SERVICE, ComponentStatus.FAILED)
 
 @pytest.mark.parametrize("seed", range(10))
 def test_no_walk_overcommits_and_each_ends_with_all_that_fits(seed: int) -> None:
-    world = World(random.Random(seed))
+    world = World(random.Random(seed), moves=seed % 2 == 1)
     for _ in range(100):
         world.happen()
         world.pass_once()

@@ -10,6 +10,7 @@ from builders import A_TIME, a_component, a_spec
 from clary.control.inference_component_plan import (
     AddCopy,
     ComponentsPlan,
+    Consolidation,
     VariantHosts,
     plan_components,
 )
@@ -298,6 +299,61 @@ def test_instances_with_a_copy_that_is_stopping_stay() -> None:
 def test_instances_that_do_not_follow_stay(hosts: VariantHosts) -> None:
     result = plan([a_component(desired_copies=0)], [], hosts)
     assert (result.instance_counts, result.released) == ({}, ())
+
+
+# Consolidation --------------------------------------------------------------------------------
+
+
+def spread_out() -> list[KnownInstance]:
+    return [copy("a1"), copy("b1", component="b", host="h1"), copy("b2", component="b", host="h2")]
+
+
+def consolidating(**fields: Any) -> VariantHosts:
+    defaults: dict[str, Any] = {"consolidation": Consolidation(cooldown_s=60)}
+    return replace(managed("h0", "h1", "h2"), **{**defaults, **fields})
+
+
+PAIR = [a_component(), a_component("b", desired_copies=2)]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "now_s", "expected"),
+    [
+        pytest.param(consolidating(), 61, ("h0",), id="one-at-a-time"),
+        pytest.param(
+            consolidating(consolidation=Consolidation(step=5, cooldown_s=60)),
+            61,
+            ("h0",),
+            id="no-more-than-fit-elsewhere",
+        ),
+        pytest.param(consolidating(), 59, (), id="not-before-the-cooldown"),
+        pytest.param(consolidating(bounds=(3, 3)), 61, (), id="not-below-the-least"),
+        pytest.param(consolidating(consolidation=None), 61, (), id="not-with-idle-release"),
+        pytest.param(consolidating(is_free=False), 61, (), id="not-while-it-is-changed"),
+        pytest.param(consolidating(vacating=frozenset({"h0"})), 61, (), id="not-twice"),
+    ],
+)
+def test_when_instances_are_emptied(
+    hosts: VariantHosts, now_s: float, expected: tuple[str, ...]
+) -> None:
+    assert plan(PAIR, spread_out(), hosts, now_s=now_s).vacated == expected
+
+
+def test_nothing_is_moved_while_a_component_is_changed_or_broken() -> None:
+    changing = [a_component(status=UPDATING), PAIR[1]]
+    copies = [copy("a1", STARTING), *spread_out()[1:]]
+    assert plan(changing, copies, consolidating(), now_s=61).vacated == ()
+    assert plan(PAIR, copies, consolidating(), now_s=61).vacated == ()
+
+
+def test_copies_of_an_instance_that_is_emptied_move_without_a_gap() -> None:
+    hosts = consolidating(vacating=frozenset({"h0"}))
+    first = plan(PAIR, spread_out(), hosts)
+    assert (added(first), stopped(first)) == ([("llm", "h1", 1)], [])
+    second = plan(PAIR, [*spread_out(), copy("a2", host="h1")], hosts)
+    assert stopped(second) == ["a1"]
+    last = plan(PAIR, [*spread_out()[1:], copy("a2", host="h1")], hosts)
+    assert last.released == ("h0",)
 
 
 # Updates --------------------------------------------------------------------------------------
