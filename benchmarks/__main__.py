@@ -38,6 +38,7 @@ GROUPS = (
     "transform",
     "batching",
     "multi_model",
+    "serverless",
     "alarms",
     "scaling",
 )

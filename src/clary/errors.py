@@ -91,6 +91,10 @@ class Overloaded(InvocationError):
     """Refused before any work was done; safe to retry."""
 
 
+class Throttled(Overloaded):
+    """Refused because the caller has as many calls at once as it may have; safe to retry."""
+
+
 class InvocationTimeout(InvocationError):
     """No answer within the time limit."""
 

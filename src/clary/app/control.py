@@ -23,6 +23,7 @@ from clary.control.alarm_points import AlarmPoints
 from clary.control.alarms import AlarmLoops
 from clary.control.async_metrics import AsyncMetrics
 from clary.control.component_hosts import HostingFleet
+from clary.control.demand import Demand
 from clary.control.endpoint_plan import StartLimits
 from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, Notifier, Webhook
 from clary.control.events import EventDelivery
@@ -45,6 +46,7 @@ from clary.neighbours.publishing import SocketPublisher
 from clary.resources.names import Namespace
 from clary.resources.quotas import Quotas
 from clary.resources.routing_table import EndpointRoute
+from clary.resources.serverless import ServerlessQuotas
 from clary.settings import Settings
 from clary.signing.keys import AccessKey
 from clary.store import Store, async_queue, outbox
@@ -161,7 +163,16 @@ async def run_control(context: Context) -> None:
         environ=os.environ,
     )
     hosting = HostingFleet(fleet)
-    quotas = Quotas(total=settings.fleet.max_instances, by_type=settings.fleet.instance_type_quotas)
+    quotas = Quotas(
+        total=settings.fleet.max_instances,
+        by_type=settings.fleet.instance_type_quotas,
+        serverless=ServerlessQuotas(
+            concurrency=settings.serverless.max_concurrency,
+            endpoints=settings.serverless.max_endpoints,
+        ),
+    )
+    demand = Demand(clock, idle_s=settings.serverless.idle_s)
+    publisher.on_needs = demand.take
     loops = ControlLoops(
         store.endpoints,
         store.deployments,
@@ -172,6 +183,8 @@ async def run_control(context: Context) -> None:
         publisher,
         clock,
         settings.fleet,
+        demand=demand,
+        serverless=settings.serverless,
         hosting=hosting,
         components=ComponentReconciler(
             store.inference_components,

@@ -24,7 +24,7 @@ async def run_gateway(context: Context) -> None:
     """Serve on the inherited socket until told to stop."""
     settings = context.settings
     registry = Registry(is_measured=settings.metrics.enabled)
-    router = Router(settings.router, registry)
+    router = Router(settings.router, registry, settings.serverless)
     guard = Guard(auth_is_on=settings.auth_is_on, allowed_hosts=settings.server.allowed_hosts)
     names = ["control"] if settings.storage.s3_endpoint_url else ["control", "objects"]
     services = {

@@ -33,7 +33,16 @@ NO_SERVER = "not checked, as no server answers"
 
 ROLES = tuple(
     f"clary-{role}"
-    for role in ("supervisor", "gateway", "control", "objects", "jobs", "host", "worker")
+    for role in (
+        "supervisor",
+        "gateway",
+        "control",
+        "objects",
+        "jobs",
+        "host",
+        "worker",
+        "template",
+    )
 )
 
 

@@ -83,8 +83,10 @@ def _facts(endpoint: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _variant(variant: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    current = variant.get("CurrentInstanceCount", 0)
+    current: Any = variant.get("CurrentInstanceCount", 0)
     desired = variant.get("DesiredInstanceCount", current)
+    if "CurrentServerlessConfig" in variant:
+        current = desired = "serverless"
     images = [image.get("SpecifiedImage", "") for image in variant.get("DeployedImages") or []]
     return (
         variant["VariantName"],

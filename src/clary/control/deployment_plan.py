@@ -15,7 +15,7 @@ than the whole: old instances stop after new ones have taken over, on the way ba
 round.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Protocol
@@ -31,6 +31,7 @@ from clary.resources.endpoint import (
     Progress,
     VariantState,
 )
+from clary.resources.serverless import ServerlessCapacity
 
 ALARM_CHECK_S = 1.0
 """How often alarms are looked at, in seconds, when nobody tells of a change."""
@@ -95,6 +96,7 @@ def fleets_of(endpoint: Endpoint) -> tuple[Fleet, ...]:
         models=endpoint.models,
         counts={state.name: state.desired_count for state in endpoint.all_variants},
         weights={state.name: state.desired_weight for state in endpoint.all_variants},
+        serverless=_serverless(endpoint.all_variants),
     )
     if deployment is None:
         return (old,)
@@ -115,6 +117,7 @@ def fleets_of(endpoint: Endpoint) -> tuple[Fleet, ...]:
         models=deployment.models,
         counts={name: parts[name].new_count for name in totals},
         weights={state.name: state.desired_weight for state in deployment.variants},
+        serverless=_serverless(deployment.variants),
         shares={name: parts[name].share for name in totals},
         active={
             name: _rounded_up(total * parts[name].share)
@@ -123,6 +126,10 @@ def fleets_of(endpoint: Endpoint) -> tuple[Fleet, ...]:
         },
     )
     return old, new
+
+
+def _serverless(states: Sequence[VariantState]) -> dict[str, ServerlessCapacity]:
+    return {s.name: s.serverless.desired for s in states if s.serverless is not None}
 
 
 def _part(
@@ -270,12 +277,35 @@ def steps_of(deployment: Deployment) -> int:
 
 
 def pending_states(
-    deployment: Deployment, healthy: Mapping[tuple[int, str], int]
+    deployment: Deployment,
+    healthy: Mapping[tuple[int, str], int],
+    workers: Mapping[tuple[int, str], int],
 ) -> tuple[VariantState, ...]:
-    """Return the new fleet's variants with the instances that are there."""
+    """Return the new fleet's variants with the instances, and serverless workers, that are there.
+
+    Both are given by number of the fleet and variant.
+    """
     return tuple(
-        replace(state, current_count=healthy.get((deployment.fleet, state.name), 0))
+        reached(
+            replace(state, current_count=healthy.get((deployment.fleet, state.name), 0)),
+            workers.get((deployment.fleet, state.name), 0),
+        )
         for state in deployment.variants
+    )
+
+
+def reached(state: VariantState, workers: int) -> VariantState:
+    """Return a variant's state with what is there of it, if it is serverless."""
+    serverless = state.serverless
+    if serverless is None:
+        return state
+    provisioned = min(workers, serverless.desired.provisioned)
+    current = replace(serverless.desired, provisioned=provisioned)
+    # Its host is no instance that anybody counts: it is there, or soon again.
+    return replace(
+        state,
+        current_count=state.desired_count,
+        serverless=replace(serverless, current=current),
     )
 
 

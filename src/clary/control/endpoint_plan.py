@@ -24,6 +24,7 @@ from clary.control.deployment_plan import (
     fleets_of,
     pending_states,
     plan_deployment,
+    reached,
 )
 from clary.control.fleets import Fleet, route_over
 from clary.control.instances import Action, KnownInstance
@@ -43,6 +44,7 @@ from clary.resources.endpoint import (
 from clary.resources.endpoint_config import EndpointConfig
 from clary.resources.model import Model
 from clary.resources.routing_table import EndpointRoute
+from clary.resources.serverless import why_no_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def plan_endpoint(
         is_deleting = endpoint is not None and endpoint.status is EndpointStatus.DELETING
         return Plan(
             actions=actions,
-            variants=_counts(endpoint, {}) if endpoint is not None else (),
+            variants=_counts(endpoint, {}, {}) if endpoint is not None else (),
             # Records of the last ones are removed in the same pass, before the endpoint.
             is_gone=is_deleting and all(i.observed is None for i in instances),
         )
@@ -110,16 +112,25 @@ def plan_endpoint(
         )
         if reason is not None:
             return Plan(event=EndpointEvent.GAVE_UP, failure_reason=_cut(reason))
-    plan, healthy = _plan_fleets(endpoint, instances, now)
+    plan, healthy, workers = _plan_fleets(endpoint, instances, now)
     if endpoint.deployment is not None:
         return _with_deployment(
-            plan, endpoint, endpoint.deployment, instances, healthy, standing or Standing(), limits
+            plan,
+            endpoint,
+            endpoint.deployment,
+            instances,
+            healthy,
+            workers,
+            standing or Standing(),
+            limits,
         )
     if endpoint.status is EndpointStatus.UPDATING and plan.event is None:
         # Only what this change has added can speak against it.
         added = [i for i in instances if i.record.generation == endpoint.generation]
         age_s = (now - endpoint.modified_at).total_seconds()
-        reason = _why_given_up(endpoint.config, added, age_s, limits)
+        reason = _why_given_up(endpoint.config, added, age_s, limits) or _why_not_provisioned(
+            endpoint, instances, age_s, limits
+        )
         if reason is not None:
             return replace(plan, event=EndpointEvent.GAVE_UP, failure_reason=_cut(reason))
     return plan
@@ -127,8 +138,12 @@ def plan_endpoint(
 
 def _plan_fleets(
     endpoint: Endpoint, instances: Sequence[KnownInstance], now: datetime
-) -> tuple[Plan, Counter[tuple[int, str]]]:
-    """Return a plan without a deployment's verdict, and healthy instances by fleet and variant."""
+) -> tuple[Plan, Counter[tuple[int, str]], Counter[tuple[int, str]]]:
+    """Return a plan without a deployment's verdict; healthy instances, and serverless workers.
+
+    Both are counted by fleet and variant. A serverless host without all that are provisioned is
+    not healthy.
+    """
     actions: list[Action] = []
     kept: list[KnownInstance] = []
     checks: list[float] = []
@@ -145,12 +160,18 @@ def _plan_fleets(
             if check is not None:
                 checks.append(check)
     actions += wind_up([i for i in instances if i.record.id not in placed], drains=True)
-    healthy = Counter(
-        (fleet.number, i.record.variant_name)
-        for fleet in fleets
-        for i in kept
-        if fleet.owns(i) and i.is_healthy
-    )
+    healthy: Counter[tuple[int, str]] = Counter()
+    workers: Counter[tuple[int, str]] = Counter()
+    for fleet in fleets:
+        for i in kept:
+            place = (fleet.number, i.record.variant_name)
+            if not fleet.owns(i) or not i.is_healthy:
+                continue
+            capacity = fleet.serverless.get(i.record.variant_name)
+            if capacity is not None:
+                workers[place] += i.workers
+            if capacity is None or i.workers >= capacity.provisioned:
+                healthy[place] += 1
     is_ready = all(
         healthy[endpoint.fleet, variant.name] >= _needed(endpoint.status, variant)
         for variant in endpoint.all_variants
@@ -159,12 +180,12 @@ def _plan_fleets(
     settled = endpoint.status is EndpointStatus.IN_SERVICE
     plan = Plan(
         actions=tuple(actions),
-        route=route_over(endpoint.name, fleets, kept) if serves else None,
-        variants=_counts(endpoint, healthy),
+        route=route_over(endpoint.name, fleets, kept, instances) if serves else None,
+        variants=_counts(endpoint, healthy, workers),
         event=EndpointEvent.READY if is_ready and not settled else None,
         check_again_in_s=min(checks, default=None),
     )
-    return plan, healthy
+    return plan, healthy, workers
 
 
 def _is_lost_guest(fleet: Fleet, instance: KnownInstance) -> bool:
@@ -178,6 +199,7 @@ def _with_deployment(
     deployment: Deployment,
     instances: Sequence[KnownInstance],
     healthy: Mapping[tuple[int, str], int],
+    workers: Mapping[tuple[int, str], int],
     standing: Standing,
     limits: StartLimits,
 ) -> Plan:
@@ -207,7 +229,7 @@ def _with_deployment(
         plan,
         # What speaks against it stays until that is written.
         actions=() if verdict.event is EndpointEvent.GAVE_UP else plan.actions,
-        pending=pending_states(deployment, healthy),
+        pending=pending_states(deployment, healthy, workers),
         progress=verdict.progress,
         event=verdict.event,
         failure_reason=None if verdict.failure_reason is None else _cut(verdict.failure_reason),
@@ -223,6 +245,10 @@ def _needed(status: EndpointStatus, variant: VariantState) -> int:
     """
     if status is EndpointStatus.ROLLING_BACK:
         return 0
+    if variant.serverless is not None:
+        # A new one shows that its model can be loaded; later it may have no worker at all.
+        is_new = status is EndpointStatus.CREATING
+        return 1 if is_new or variant.serverless.desired.provisioned else 0
     if status is EndpointStatus.UPDATING and variant.previous_count is not None:
         return variant.desired_count if variant.desired_count > variant.previous_count else 0
     return variant.desired_count
@@ -233,8 +259,10 @@ def unsupported(config: EndpointConfig, models: Mapping[str, Model]) -> str | No
     kind = None
     for variant in config.all_variants:
         model = models.get(variant.model_name) if variant.model_name else None
-        if variant.is_serverless:
-            kind = "serverless variants (ServerlessConfig)"
+        if variant.is_serverless and model is not None:
+            reason = why_no_model(model)
+            if reason is not None:
+                return reason
         elif model is None:
             continue  # inference components fill it
         elif not model.containers:
@@ -244,6 +272,23 @@ def unsupported(config: EndpointConfig, models: Mapping[str, Model]) -> str | No
     if kind is None:
         return None
     return f"This version of Clary does not run {kind} yet: it is planned, and not built."
+
+
+def _why_not_provisioned(
+    endpoint: Endpoint, instances: Sequence[KnownInstance], age_s: float, limits: StartLimits
+) -> str | None:
+    """Return why the provisioned workers of a change will not be there, or None."""
+    if age_s <= limits.startup_timeout_s + limits.download_timeout_s:
+        return None
+    late = [
+        variant.name
+        for variant in endpoint.all_variants
+        if variant.serverless is not None and not variant.serverless.is_reached
+    ]
+    if not late:
+        return None
+    reasons = [i.trouble for i in instances if i.record.variant_name in late and i.trouble]
+    return reasons[0] if reasons else "The provisioned concurrency could not be reached in time."
 
 
 def _why_given_up(
@@ -281,12 +326,19 @@ def _why_given_up(
     return " ".join(dict.fromkeys(reasons)) or None
 
 
-def _counts(endpoint: Endpoint, healthy: Mapping[tuple[int, str], int]) -> tuple[VariantState, ...]:
+def _counts(
+    endpoint: Endpoint,
+    healthy: Mapping[tuple[int, str], int],
+    workers: Mapping[tuple[int, str], int],
+) -> tuple[VariantState, ...]:
     return tuple(
-        replace(
-            variant,
-            current_count=healthy.get((endpoint.fleet, variant.name), 0),
-            current_weight=variant.desired_weight,
+        reached(
+            replace(
+                variant,
+                current_count=healthy.get((endpoint.fleet, variant.name), 0),
+                current_weight=variant.desired_weight,
+            ),
+            workers.get((endpoint.fleet, variant.name), 0),
         )
         for variant in endpoint.all_variants
     )

@@ -25,7 +25,8 @@ from clary.control.instances import (
     StartInstance,
     StopInstance,
 )
-from clary.fleet.instance import InstanceOrder, ObservedInstance
+from clary.control.serverless import ServerlessScaling
+from clary.fleet.instance import SERVERLESS, InstanceOrder, ObservedInstance
 from clary.resources.async_inference import MAX_TIMEOUT_S
 from clary.resources.endpoint import Deployment, Endpoint
 from clary.resources.instance import InstanceRecord
@@ -84,6 +85,7 @@ class EndpointReconciler:
         publisher: Who tells the gateways.
         clock: For the ages of instances.
         limits: Time limits of the settings.
+        serverless: Who scales the workers of serverless variants.
     """
 
     def __init__(
@@ -96,7 +98,9 @@ class EndpointReconciler:
         publisher: RoutePublisher,
         clock: Clock,
         limits: StartLimits,
+        serverless: ServerlessScaling,
     ) -> None:
+        self._serverless = serverless
         self._endpoints = endpoints
         self._deployments = deployments
         self._alarms = alarms
@@ -112,9 +116,10 @@ class EndpointReconciler:
         endpoint = await self._endpoints.find(name)
         records = await self._instances.list(name)
         observed = {instance.id: instance for instance in await self._fleet.observe(name)}
+        view = self._serverless.view(endpoint, records, observed)
         plan = plan_endpoint(
             endpoint,
-            [KnownInstance(record=r, observed=observed.get(r.id)) for r in records],
+            [KnownInstance(record=r, observed=view.observed.get(r.id)) for r in records],
             now=self._clock.now(),
             limits=self._limits,
             standing=await self._standing(name, endpoint),
@@ -122,10 +127,11 @@ class EndpointReconciler:
         added = await self._write_intent(name, endpoint, plan)
         await self._publisher.publish(name, plan.route)
         is_draining = await self._apply(endpoint, plan, added)
+        is_draining = self._serverless.scale(view, self._publisher.is_draining) or is_draining
         await self._record(name, endpoint, plan)
-        if is_draining:
-            return min(plan.check_again_in_s or DRAIN_CHECK_S, DRAIN_CHECK_S)
-        return plan.check_again_in_s
+        drain_check_s = DRAIN_CHECK_S if is_draining else None
+        checks = (plan.check_again_in_s, view.check_again_in_s, drain_check_s)
+        return min((check for check in checks if check is not None), default=None)
 
     async def names(self) -> set[str]:
         """Return every name that has something to look at: endpoints, and records of instances."""
@@ -204,13 +210,16 @@ class EndpointReconciler:
         if deployment is not None and deployment.fleet == fleet:
             source = deployment
         variant = next(v for v in source.config.all_variants if v.name == variant_name)
-        assert variant.instance_type is not None
+        serverless = variant.serverless
         await self._fleet.start(
             InstanceOrder(
                 id=instance_id,
                 endpoint_name=endpoint.name,
                 variant_name=variant.name,
-                instance_type=variant.instance_type,
+                instance_type=variant.instance_type or SERVERLESS,
+                serverless_memory_mb=(
+                    None if serverless is None else int(serverless["MemorySizeInMB"])
+                ),
                 # Without one it holds copies of inference components.
                 model=None if variant.model_name is None else source.models[variant.model_name],
                 startup_timeout_s=variant.startup_timeout_s,
@@ -237,3 +246,4 @@ class EndpointReconciler:
             )
         if plan.is_gone:
             await self._endpoints.remove(name)
+            self._serverless.forget(name)

@@ -5,12 +5,19 @@ and how the traffic is parted between them, is in ``deployment_plan.py``.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clary.control.instances import KnownInstance
 from clary.resources.endpoint_config import EndpointConfig, ProductionVariant
 from clary.resources.model import Model
-from clary.resources.routing_table import AsyncRoute, EndpointRoute, InstanceRoute, VariantRoute
+from clary.resources.routing_table import (
+    AsyncRoute,
+    EndpointRoute,
+    InstanceRoute,
+    ServerlessRoute,
+    VariantRoute,
+)
+from clary.resources.serverless import ServerlessCapacity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +39,9 @@ class Fleet:
     active: Mapping[str, int] = field(default_factory=dict)
     """How many instances of a variant take traffic, where not all of them do."""
 
+    serverless: Mapping[str, ServerlessCapacity] = field(default_factory=dict)
+    """Capacity of its serverless variants."""
+
     guests: int | None = None
     """Number of another fleet whose instances count as this one's while they last."""
 
@@ -45,7 +55,10 @@ class Fleet:
 
 
 def route_over(
-    name: str, fleets: Sequence[Fleet], instances: Sequence[KnownInstance]
+    name: str,
+    fleets: Sequence[Fleet],
+    instances: Sequence[KnownInstance],
+    everyone: Sequence[KnownInstance] = (),
 ) -> EndpointRoute:
     """Return the route of an endpoint.
 
@@ -53,9 +66,13 @@ def route_over(
         name: Of the endpoint.
         fleets: All of them, the old one first.
         instances: Those that stay.
+        everyone: Those that have failed, too.
     """
     variants = [
-        _route_of(fleet, variant, _weight(fleet, variant.name), instances)
+        replace(
+            _route_of(fleet, variant, _weight(fleet, variant.name), instances),
+            serverless=_serverless(fleet, variant.name, everyone),
+        )
         for fleet in fleets
         for variant in fleet.config.variants
     ]
@@ -125,4 +142,20 @@ def _route_of(
         is_direct=model is not None and model.is_direct,
         config_name=fleet.config.name,
         share=fleet.share(variant.name),
+    )
+
+
+def _serverless(
+    fleet: Fleet, variant_name: str, everyone: Sequence[KnownInstance]
+) -> ServerlessRoute | None:
+    capacity = fleet.serverless.get(variant_name)
+    if capacity is None:
+        return None
+    mine = [i for i in everyone if fleet.owns(i) and i.record.variant_name == variant_name]
+    troubles = [i.trouble for i in mine if not i.record.stopping]
+    return ServerlessRoute(
+        max_concurrency=capacity.max_concurrency,
+        provisioned=capacity.provisioned,
+        # There is one host, and for a moment its successor, which may be better.
+        trouble=troubles[-1] if troubles else None,
     )

@@ -18,10 +18,13 @@ from clary.metrics.component_metrics import (
 from clary.metrics.endpoint_metrics import (
     CONCURRENCY,
     CONCURRENCY_STEP_S,
+    CONCURRENCY_USED,
     IDLE,
     INVOCATIONS,
+    PROVISIONED_USED,
     dimension_sets,
     invocation_metrics,
+    serverless_metrics,
 )
 from clary.metrics.key import MetricKey
 from clary.metrics.reports import Difference, Seen
@@ -31,7 +34,7 @@ from clary.resources.inference_component import (
     component_of_route,
     component_route,
 )
-from clary.resources.routing_table import EndpointRoute
+from clary.resources.routing_table import EndpointRoute, ServerlessRoute
 from clary.resources.transform_job import job_of_route
 
 FORGET_AFTER_S = 600.0
@@ -82,7 +85,7 @@ class GatewayMetrics:
         if job_of_route(name) is not None:
             return
         old = self._routes.pop(name, None)
-        before = set() if old is None else {v.name for v in old.variants}
+        before = {} if old is None else _kinds(old)
         for variant in old.variants if old is not None and not _is_adapter(old) else ():
             for instance in variant.instances:
                 self._variant_of.pop(instance.id, None)
@@ -90,10 +93,10 @@ class GatewayMetrics:
             if name in self._updated:
                 self._updated.discard(name)
                 self._store.forget_marks(UPDATED, name)
-            now_there: set[str] = set()
+            now_there: dict[str, bool] = {}
         else:
             self._routes[name] = route
-            now_there = {v.name for v in route.variants}
+            now_there = _kinds(route)
             if old is not None and _configs(old) != _configs(route):
                 self._updated.add(name)
                 self._store.mark(UPDATED, name, {})
@@ -102,8 +105,9 @@ class GatewayMetrics:
             for variant in (*route.variants, *shadows) if not _is_adapter(route) else ():
                 for instance in variant.instances:
                     self._variant_of[instance.id] = (name, variant.name)
-        for variant_name in before ^ now_there:
-            self._set_present(name, variant_name, is_present=variant_name in now_there)
+        for variant_name in {*before, *now_there}:
+            if before.get(variant_name) != now_there.get(variant_name):
+                self._set_present(name, variant_name, is_present=variant_name in now_there)
 
     def place_of(self, instance_id: str) -> tuple[str, str] | None:
         """Return endpoint and variant of an instance that takes calls."""
@@ -127,6 +131,15 @@ class GatewayMetrics:
             self._store.set_present(key, None, at=now, is_present=is_present)
         key = MetricKey.of(INVOCATIONS, CONCURRENCY, dimensions)
         self._store.set_present(key, None, at=now, is_present=is_present, step_s=CONCURRENCY_STEP_S)
+        serverless = self._serverless(endpoint, variant)
+        present = {
+            CONCURRENCY_USED: serverless is not None,
+            PROVISIONED_USED: serverless is not None and serverless.provisioned > 0,
+        }
+        for name, is_there in present.items():
+            if is_there or not is_present:
+                key = MetricKey.of(INVOCATIONS, name, dimensions)
+                self._store.set_present(key, None, at=now, is_present=is_present)
 
     def _set_component_present(self, component: str, *, is_present: bool) -> None:
         now = self._clock.now()
@@ -173,6 +186,7 @@ class GatewayMetrics:
         if component is not None:
             self._take_component(component, endpoint, variant, change)
             return
+        serverless = self._serverless(endpoint, variant)
         shown = config if endpoint in self._updated else ""
         now = self._clock.now()
         instances = self._instance_count(endpoint, variant)
@@ -183,6 +197,20 @@ class GatewayMetrics:
                 if is_async and each.key.name in NOT_OF_ASYNC:
                     continue
                 self._store.add(each.key, at=now, value=each.values, unit=each.unit)
+            if serverless is None or container:
+                continue
+            for each in serverless_metrics(
+                dimensions,
+                change,
+                max_concurrency=serverless.max_concurrency,
+                provisioned=serverless.provisioned,
+            ):
+                self._store.add(each.key, at=now, value=each.values, unit=each.unit)
+
+    def _serverless(self, endpoint: str, variant: str) -> ServerlessRoute | None:
+        route = self._routes.get(endpoint)
+        found = [v.serverless for v in route.variants if v.name == variant] if route else []
+        return found[-1] if found else None
 
     def _take_component(
         self, component: str, route_name: str, variant: str, change: Difference
@@ -248,6 +276,11 @@ class GatewayMetrics:
                 for place in [place for place in self._seen if place[0] == life]:
                     del self._seen[place]
                 self._store.forget_marks(life)
+
+
+def _kinds(route: EndpointRoute) -> dict[str, bool]:
+    """Return for each variant whether it has provisioned concurrency."""
+    return {v.name: bool(v.serverless and v.serverless.provisioned) for v in route.variants}
 
 
 def _is_adapter(route: EndpointRoute) -> bool:

@@ -73,6 +73,19 @@ class KnownInstance:
         return self.observed is not None and self.observed.state in FINAL
 
     @property
+    def trouble(self) -> str | None:
+        """Why its model cannot be loaded, when its host says so."""
+        found = self.observed
+        if found is None or found.state not in (InstanceState.UNHEALTHY, InstanceState.FAILED):
+            return None
+        return found.reason
+
+    @property
+    def workers(self) -> int:
+        """How many workers of its first container take invocations."""
+        return len(self.observed.containers[0].workers) if self.is_healthy and self.observed else 0
+
+    @property
     def still_serves(self) -> bool:
         """Whether it is lost, but its workers live: better than nothing until it is replaced."""
         return (

@@ -10,6 +10,7 @@ import logging
 
 from clary.clock import Clock
 from clary.control.component_hosts import HostingFleet
+from clary.control.demand import Demand
 from clary.control.endpoint_plan import StartLimits
 from clary.control.endpoints import (
     AlarmStates,
@@ -18,13 +19,14 @@ from clary.control.endpoints import (
 )
 from clary.control.inference_components import ComponentReconciler
 from clary.control.queue import KeyQueue
+from clary.control.serverless import ServerlessScaling
 from clary.control.transform_jobs import TransformJobReconciler
 from clary.errors import TransientError
 from clary.fleet.fleet import Fleet
 from clary.resources.inference_component import endpoint_of_hosts, hosts_name
 from clary.resources.names import ResourceKind
 from clary.resources.transform_job import job_of_route, route_name
-from clary.settings import FleetSettings
+from clary.settings import FleetSettings, ServerlessSettings
 from clary.store.changes import Changes
 from clary.store.deployments import Deployments
 from clary.store.endpoints import Endpoints
@@ -51,6 +53,8 @@ class ControlLoops:
         publisher: Where routes are told.
         clock: Wall time.
         settings: Time limits for starts.
+        demand: What calls of serverless variants need; None: nothing says.
+        serverless: Limits of those; None: the settings' defaults.
         transform_jobs: Looks after those; None: nobody does.
         components: Looks after inference components; None: nobody does.
         hosting: The fleet with the instances that hold copies of components; None: without.
@@ -68,6 +72,8 @@ class ControlLoops:
         clock: Clock,
         settings: FleetSettings,
         *,
+        demand: Demand | None = None,
+        serverless: ServerlessSettings | None = None,
         transform_jobs: TransformJobReconciler | None = None,
         components: ComponentReconciler | None = None,
         hosting: HostingFleet | None = None,
@@ -79,6 +85,9 @@ class ControlLoops:
         self._fleet = fleet
         self._changed: asyncio.Queue[tuple[str, str]] | None = None
         self._queue = KeyQueue()
+        serverless = serverless or ServerlessSettings()
+        demand = demand or Demand(clock, idle_s=serverless.idle_s)
+        demand.on_more = self._queue.add
         self._reconciler = EndpointReconciler(
             endpoints,
             deployments,
@@ -91,6 +100,7 @@ class ControlLoops:
                 startup_timeout_s=settings.startup_timeout_s,
                 download_timeout_s=settings.download_timeout_s,
             ),
+            ServerlessScaling(demand, fleet, max_workers=serverless.max_workers),
         )
 
     async def adopt(self) -> None:

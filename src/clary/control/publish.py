@@ -46,6 +46,8 @@ class Publisher:
         """Takes what gateways say of the models of multi-model endpoints."""
         self.on_metrics: Callable[[Mapping[str, Any]], None] = lambda report: None
         """Takes gateways' reports of what they count."""
+        self.on_needs: Callable[[Mapping[str, Any]], None] = lambda report: None
+        """Takes what gateways say of the workers that calls of serverless variants need."""
         self.on_route: Callable[[str, EndpointRoute | None], None] = lambda name, route: None
         """Hears of every route."""
         self.on_changed: Callable[[str, str], None] = lambda kind, name: None
@@ -157,7 +159,9 @@ class Publisher:
                     await gateway.has_seen(self._version)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        gateway = Gateway(writer, self.on_model_message, self.on_metrics, self.on_changed)
+        gateway = Gateway(
+            writer, self.on_model_message, self.on_metrics, self.on_changed, self.on_needs
+        )
         snapshot = {
             "type": "snapshot",
             "version": self._version,
@@ -196,8 +200,10 @@ class Gateway:
         on_model_message: Callable[[Mapping[str, Any]], None],
         on_metrics: Callable[[Mapping[str, Any]], None],
         on_changed: Callable[[str, str], None] = lambda kind, name: None,
+        on_needs: Callable[[Mapping[str, Any]], None] = lambda report: None,
     ) -> None:
         self.writer = writer
+        self._on_needs = on_needs
         self._on_metrics = on_metrics
         self._on_changed = on_changed
         self._on_model_message = on_model_message
@@ -219,6 +225,8 @@ class Gateway:
         elif message.get("type") == "metrics":
             self._count(message)
             self._on_metrics(message)
+        elif message.get("type") == "needs":
+            self._on_needs(message)
         elif message.get("type") == "changed":
             self._on_changed(message["kind"], message["name"])
         elif message.get("type") == "released":

@@ -236,6 +236,18 @@ class Fleet:
         if instance is not None and instance.stopping is None:
             instance.stopping = asyncio.create_task(self._stop(instance))
 
+    def scale(self, instance_id: str, workers: int, ending: Collection[str]) -> None:
+        """Want a number of workers on an instance of a serverless variant.
+
+        Args:
+            instance_id: The instance.
+            workers: How many; its status says what was heard.
+            ending: Addresses of those that end; no route may name them any more.
+        """
+        with contextlib.suppress(TransientError):  # it is said again when it can be reached
+            request = {"op": "scale", "workers": workers, "end": sorted(ending)}
+            self._launcher.tell(instance_id, request)
+
     def ids(self) -> set[str]:
         """Return the ids of all instances, and of those that only left files here."""
         names = {
@@ -558,6 +570,7 @@ class Fleet:
             phase=phase,
             reason=status.reason,
             containers=status.containers,
+            wanted_workers=status.wanted_workers,
         )
 
     # Telling others -----------------------------------------------------------------------

@@ -10,7 +10,11 @@ from clary.resources.inference_component import ComputeResources
 from clary.resources.instance_types import InstanceType, instance_type
 from clary.resources.model import ContainerDefinition, Model, container_name
 from clary.resources.routing_table import ContainerRoute
+from clary.resources.serverless import vcpus_of
 from clary.resources.transform_job import job_of_route
+
+SERVERLESS = "serverless"
+"""Stands for an instance type where there is none."""
 
 
 class Phase(StrEnum):
@@ -43,6 +47,10 @@ class InstanceOrder:
     invocation_timeout_s: float | None = None
     """Longest time in one call before the worker is taken to hang. None: the server's setting."""
 
+    serverless_memory_mb: int | None = None
+    """Memory of each worker of a serverless variant, whose workers come and go. None: it has a
+    fixed number of workers, by its type."""
+
     share: ComputeResources | None = None
     """Of a copy of an inference component: what it takes of its instance."""
 
@@ -69,6 +77,12 @@ class InstanceOrder:
     @property
     def size(self) -> InstanceType:
         """What it has for itself: a copy only its share, and at least one vCPU."""
+        if self.serverless_memory_mb is not None:
+            return InstanceType(
+                name=SERVERLESS,
+                vcpus=vcpus_of(self.serverless_memory_mb),
+                memory_gib=self.serverless_memory_mb / 1024,
+            )
         if self.share is None:
             return instance_type(self.instance_type)
         return InstanceType(
@@ -122,6 +136,9 @@ class ObservedInstance:
 
     containers: tuple[ContainerRoute, ...] = ()
     """With the workers that can take invocations now."""
+
+    wanted_workers: int | None = None
+    """Of a serverless variant: how many its host was told last."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types, for people who look on."""

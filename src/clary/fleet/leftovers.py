@@ -2,7 +2,7 @@
 
 After ``kill -9`` of everything, a host that was stuck or a worker deep in C code may still run, and
 hold memory, GPUs and the paths that its successor needs. They are known by their command line: one
-of our two words, and the file that says what the instance is, which lies in this data directory.
+of our words, and the file that says what the instance is, which lies in this data directory.
 """
 
 import os
@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-_WORDS = (b"clary-host", b"clary-worker")
+_WORDS = (b"clary-host", b"clary-worker", b"clary-template")
 _WAIT_S = 5.0
 
 

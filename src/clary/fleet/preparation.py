@@ -46,6 +46,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+"""Variables of serverless workers, unless the image or the model has others: they scale by workers,
+and a process whose libraries have started threads cannot be forked (``worker/template.py``)."""
+
 _RETRY_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -254,9 +260,10 @@ class Preparation:
         python = await self._environments.python_for(
             runner.python, places.code_dir, code_key=code.key, holder=order.id
         )
+        is_serverless = order.serverless_memory_mb is not None
         variables = container_variables(
             model=definition.environment,
-            image=runner.environment,
+            image={**(ONE_THREAD if is_serverless else {}), **runner.environment},
             platform={
                 **self._model_variables,
                 **({"SAGEMAKER_MULTI_MODEL": "true"} if is_multi_model else {}),
@@ -279,8 +286,11 @@ class Preparation:
             "code_dir": str(places.code_dir),
             "program": program,
             "multi_model": is_multi_model and runner.style == "handler",
+            "scaled": is_serverless,
+            "template": is_serverless and self._settings.serverless.templates,
+            "memory_limit_mb": order.serverless_memory_mb or 0,
             "workers": 1
-            if is_multi_model
+            if is_multi_model or is_serverless
             else count_workers(
                 own,
                 order.size,

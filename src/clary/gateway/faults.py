@@ -18,6 +18,7 @@ from clary.errors import (
     PlatformFault,
     Refused,
     StepBodyTooLarge,
+    Throttled,
     WorkerLost,
 )
 from clary.resources.log_group import invoked_group
@@ -219,6 +220,8 @@ class ModelErrors:
             return self._model_error(
                 group, "server", text, text, 200, request_id=request_id, close=close
             )
+        if isinstance(error, Throttled):
+            return runtime_fault("ThrottlingException", error.message, 429, request_id, close=close)
         if isinstance(error, Overloaded):
             return runtime_fault("ServiceUnavailable", error.message, 503, request_id, close=close)
         if isinstance(error, PlatformFault):

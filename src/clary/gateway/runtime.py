@@ -10,7 +10,7 @@ import re
 import time
 from urllib.parse import unquote_to_bytes
 
-from clary.errors import AccessDenied, InvalidRequest, NotFound, Overloaded
+from clary.errors import AccessDenied, InvalidRequest, NotFound, Overloaded, Throttled
 from clary.gateway.captured import CapturedBody, CapturedInvocation, CapturedStream
 from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import runtime_fault
@@ -123,6 +123,8 @@ class RuntimeApi:
         if isinstance(error, NotFound):
             text = self.replies.errors.not_found(error.message)
             return runtime_fault("ValidationError", text, 400, request_id, close=close)
+        if isinstance(error, Throttled):
+            return runtime_fault("ThrottlingException", error.message, 429, request_id, close=close)
         if isinstance(error, Overloaded):
             return runtime_fault("ServiceUnavailable", error.message, 503, request_id, close=close)
         if isinstance(error, AccessDenied):

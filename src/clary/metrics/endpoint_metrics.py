@@ -28,6 +28,10 @@ IDLE = (
 )
 """Metrics that are 0 while nothing happens: scaling in depends on it."""
 
+CONCURRENCY_USED = "ServerlessConcurrentExecutionsUtilization"
+PROVISIONED_USED = "ServerlessProvisionedConcurrencyUtilization"
+"""Of serverless variants, 0 to 1: 0 while nothing happens, too."""
+
 USAGE = {
     "cpu_percent": ("CPUUtilization", "Percent"),
     "memory_percent": ("MemoryUtilization", "Percent"),
@@ -94,6 +98,40 @@ def invocation_metrics(
         yield measured(name, change.model, "Microseconds")
     if change.overhead is not None:
         yield measured("OverheadLatency", change.overhead, "Microseconds")
+
+
+def serverless_metrics(
+    dimensions: dict[str, str], change: Difference, *, max_concurrency: int, provisioned: int
+) -> Iterator[Measured]:
+    """Give the values that only serverless variants have.
+
+    Args:
+        dimensions: Of all of them.
+        change: What happened.
+        max_concurrency: Most calls at once.
+        provisioned: Workers that are always there.
+    """
+
+    def measured(name: str, values: StatisticSet, unit: str | None = None) -> Measured:
+        return Measured(MetricKey.of(INVOCATIONS, name, dimensions), values, unit)
+
+    if change.setup is not None:
+        yield measured("ModelSetupTime", change.setup, "Microseconds")
+    if change.peak:
+        yield measured(CONCURRENCY_USED, StatisticSet.of(change.peak / max_concurrency))
+    if not provisioned:
+        return
+    if change.peak:
+        used = min(change.peak, provisioned)
+        name = "ServerlessProvisionedConcurrencyExecutions"
+        yield measured(name, StatisticSet.of(float(used)), "Count")
+        yield measured(PROVISIONED_USED, StatisticSet.of(used / provisioned))
+    if change.provisioned_calls:
+        name = "ServerlessProvisionedConcurrencyInvocations"
+        yield measured(name, StatisticSet.of(1.0, change.provisioned_calls), "Count")
+    if change.spilled_calls:
+        name = "ServerlessProvisionedConcurrencySpilloverInvocations"
+        yield measured(name, StatisticSet.of(1.0, change.spilled_calls), "Count")
 
 
 def instance_metrics(

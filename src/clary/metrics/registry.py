@@ -104,7 +104,10 @@ NUMBERS = (
     "model_errors",
     "no_capacity",
     "overloaded",
+    "provisioned_calls",
     "server_errors",
+    "spilled_calls",
+    "throttled",
 )
 """The plain numbers of ``VariantCounters``."""
 
@@ -115,7 +118,16 @@ class VariantCounters:
     Of a shadow variant, it is the copies that are counted.
     """
 
-    __slots__ = (*NUMBERS, "is_measured", "model", "number", "overhead", "reported_numbers")
+    __slots__ = (
+        *NUMBERS,
+        "is_measured",
+        "model",
+        "number",
+        "overhead",
+        "peak",
+        "reported_numbers",
+        "setup",
+    )
 
     def __init__(self, *, is_measured: bool = True, number: int = 0) -> None:
         self.is_measured = is_measured
@@ -144,11 +156,31 @@ class VariantCounters:
         """Calls whose data should have been captured, and found no room."""
         self.handler_us = 0
         """Time in the handler over all invocations, in microseconds."""
+        self.throttled = 0
+        """Invocations refused because a serverless variant had as many as it may at once."""
+        self.provisioned_calls = 0
+        """Invocations of a serverless variant within its provisioned concurrency."""
+        self.spilled_calls = 0
+        """Invocations beyond the provisioned concurrency, where there is one."""
+        self.peak = 0
+        """Most invocations of a serverless variant at once since the last report."""
+        self.setup = Latencies()
+        """How long calls of a serverless variant waited for a worker."""
         self.model = Latencies()
         """From sending the request to the model until its whole answer was here."""
         self.overhead = Latencies()
         """What this server needed beside that."""
         self.reported_numbers = (0,) * len(NUMBERS)
+
+    def note_concurrency(self, open_calls: int, provisioned: int) -> None:
+        """Note how many calls a serverless variant has, with one that begins now."""
+        if open_calls > self.peak:
+            self.peak = open_calls
+        if provisioned:
+            if open_calls <= provisioned:
+                self.provisioned_calls += 1
+            else:
+                self.spilled_calls += 1
 
     def count_answer(self, status: int) -> None:
         """Count an answer of the model that is an error."""
@@ -169,28 +201,42 @@ class VariantCounters:
 
     def to_json(self, *, all_of_it: bool = True) -> dict[str, Any]:
         """Return everything, for a report."""
-        return {
+        row = {
             **self.numbers(),
             "number": self.number,
             "model": self.model.to_json(all_of_it=all_of_it),
             "overhead": self.overhead.to_json(all_of_it=all_of_it),
         }
+        if self.setup.count:
+            row["setup"] = self.setup.to_json(all_of_it=all_of_it)
+        if self.peak:
+            row["peak"] = self.peak
+        return row
 
     def fold(self) -> None:
         """Add up the times."""
         self.model.fold()
         self.overhead.fold()
+        self.setup.fold()
 
     def has_changed(self) -> bool:
         """Whether anything was counted since the last report."""
         numbers = tuple(getattr(self, name) for name in NUMBERS)
-        return bool(numbers != self.reported_numbers or self.model.recent or self.overhead.recent)
+        return bool(
+            numbers != self.reported_numbers
+            or self.model.recent
+            or self.overhead.recent
+            or self.setup.recent
+            or self.peak
+        )
 
     def reported(self) -> None:
         """Note that all of it was reported."""
         self.reported_numbers = tuple(getattr(self, name) for name in NUMBERS)
         self.model.reported()
         self.overhead.reported()
+        self.setup.reported()
+        self.peak = 0
 
 
 Item = tuple[str, str, str, str]

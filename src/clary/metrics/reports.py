@@ -72,6 +72,12 @@ class Difference:
     model: StatisticSet | None = None
     """Times from sending a request to its whole answer, in microseconds."""
     overhead: StatisticSet | None = None
+    setup: StatisticSet | None = None
+    """How long calls of a serverless variant waited for a worker, in microseconds."""
+    provisioned_calls: int = 0
+    spilled_calls: int = 0
+    peak: int = 0
+    """Most calls of a serverless variant at once."""
 
     @property
     def ended(self) -> int:
@@ -89,7 +95,10 @@ class Seen:
     def __init__(self, document: Mapping[str, Any] | None = None) -> None:
         self.numbers: dict[str, int] = dict.fromkeys(NUMBERS, 0)
         self._model, self._overhead = SeenLatencies(), SeenLatencies()
+        self._setup = SeenLatencies()
         if document is not None:
+            if "setup" in document:
+                self._setup = SeenLatencies.from_json(document["setup"])
             self.numbers.update(document["numbers"])
             self._model = SeenLatencies.from_json(document["model"])
             self._overhead = SeenLatencies.from_json(document["overhead"])
@@ -107,12 +116,19 @@ class Seen:
             no_capacity=more["no_capacity"],
             model=self._model.take(row["model"]),
             overhead=self._overhead.take(row["overhead"]),
+            setup=self._setup.take(row["setup"]) if "setup" in row else None,
+            provisioned_calls=more["provisioned_calls"],
+            spilled_calls=more["spilled_calls"],
+            peak=row.get("peak", 0),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types."""
-        return {
+        document = {
             "numbers": self.numbers,
             "model": self._model.to_json(),
             "overhead": self._overhead.to_json(),
         }
+        if self._setup.count:
+            document["setup"] = self._setup.to_json()
+        return document

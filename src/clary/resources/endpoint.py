@@ -26,6 +26,7 @@ from clary.errors import Error
 from clary.resources.deployment_policy import DeploymentPolicy, parse_policy
 from clary.resources.endpoint_config import EndpointConfig
 from clary.resources.model import Model
+from clary.resources.serverless import ServerlessState
 
 MAX_FAILURE_REASON = 1024
 """Most characters of a FailureReason that DescribeEndpoint can carry (service model)."""
@@ -125,6 +126,9 @@ class VariantState:
 
     previous_weight: float | None = None
     """The same for the weight."""
+
+    serverless: ServerlessState | None = None
+    """Of a serverless variant, whose count is always 1: the host of its workers."""
 
 
 class DeploymentPhase(StrEnum):

@@ -42,8 +42,14 @@ class ProductionVariant:
 
     @property
     def is_serverless(self) -> bool:
-        """Whether the variant has no instances of its own."""
+        """Whether the variant has no instances that anybody counts."""
         return self.instance_type is None
+
+    @property
+    def serverless(self) -> Mapping[str, Any] | None:
+        """The ``ServerlessConfig``; None: it has instances."""
+        found: Mapping[str, Any] | None = self.definition.get("ServerlessConfig")
+        return found
 
     @property
     def instance_bounds(self) -> tuple[int, int] | None:

@@ -101,8 +101,7 @@ def _serialize_variant(
     if images:
         summary["DeployedImages"] = images
     if variant.is_serverless:
-        serverless = variant.definition["ServerlessConfig"]
-        summary["CurrentServerlessConfig"] = summary["DesiredServerlessConfig"] = serverless
+        summary.update(_serialize_serverless(variant.definition["ServerlessConfig"], state))
     else:
         summary["CurrentInstanceCount"] = state.current_count
         summary["DesiredInstanceCount"] = state.desired_count
@@ -110,6 +109,16 @@ def _serialize_variant(
         summary["VariantStatus"] = [status]
     kept = {k: variant.definition[k] for k in _KEPT_OF_VARIANT if k in variant.definition}
     return {**summary, **kept}
+
+
+def _serialize_serverless(config: Mapping[str, Any], state: VariantState) -> dict[str, Any]:
+    if state.serverless is None:  # of an endpoint that was made before such variants could run
+        return {"CurrentServerlessConfig": config, "DesiredServerlessConfig": config}
+    memory_mb = config["MemorySizeInMB"]
+    return {
+        "CurrentServerlessConfig": state.serverless.current.to_definition(memory_mb),
+        "DesiredServerlessConfig": state.serverless.desired.to_definition(memory_mb),
+    }
 
 
 def _serialize_images(

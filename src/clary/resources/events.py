@@ -149,10 +149,15 @@ def complete(event: Mapping[str, Any], *, event_id: str, namespace: Namespace) -
 
 
 def _variant(state: VariantState) -> dict[str, Any]:
-    return {
+    shown = {
         "VariantName": state.name,
         "DesiredWeight": state.desired_weight,
         "CurrentWeight": state.current_weight,
+    }
+    if state.serverless is not None:
+        return shown  # its count is of hosts, which nobody asked for
+    return {
+        **shown,
         "DesiredInstanceCount": state.desired_count,
         "CurrentInstanceCount": state.current_count,
     }

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from typing import Any
 
 from clary.errors import InvalidRequest
 from clary.resources.deployment_policy import DeploymentPolicy
 from clary.resources.endpoint import Endpoint, VariantState
 from clary.resources.endpoint_config import EndpointConfig, ProductionVariant
+from clary.resources.serverless import initial_state
 
 
 class VariantProperty(StrEnum):
@@ -28,10 +30,11 @@ def initial_states(variants: Sequence[ProductionVariant]) -> tuple[VariantState,
     return tuple(
         VariantState(
             name=variant.name,
-            desired_count=variant.initial_instance_count,
+            desired_count=1 if variant.is_serverless else variant.initial_instance_count,
             current_count=0,
             desired_weight=variant.initial_weight,
             current_weight=variant.initial_weight,
+            serverless=initial_state(variant.serverless),
         )
         for variant in variants
     )
@@ -88,6 +91,19 @@ def check_kinds(endpoint: Endpoint, config: EndpointConfig) -> None:
         raise InvalidRequest(
             f'Endpoint "{endpoint.name}" has instances: it cannot be updated to endpoint '
             f'configuration "{config.name}", which is serverless.'
+        )
+
+
+def check_deployment(config: EndpointConfig, deployment_config: Mapping[str, Any] | None) -> None:
+    """Refuse guardrails for what has no instances to move traffic between (endpoints.md 2).
+
+    Raises:
+        InvalidRequest: The configuration is serverless, and there is a deployment configuration.
+    """
+    if deployment_config and any(variant.is_serverless for variant in config.all_variants):
+        raise InvalidRequest(
+            "DeploymentConfig is not supported for serverless endpoints; endpoint configuration "
+            f'"{config.name}" is one.'
         )
 
 

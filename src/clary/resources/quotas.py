@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clary.errors import LimitExceeded
+from clary.resources.serverless import ServerlessQuotas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,8 @@ class Quotas:
 
     by_type: Mapping[str, int] = field(default_factory=dict)
     """Instances of single types, such as ``ml.g5.xlarge``. Others are bounded by ``total``."""
+
+    serverless: ServerlessQuotas = field(default_factory=ServerlessQuotas)
 
     def check(
         self, wanted: Mapping[str, int], in_use: Mapping[str, int], *, usage: str = "endpoint"

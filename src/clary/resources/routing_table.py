@@ -44,6 +44,20 @@ class InstanceRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerlessRoute:
+    """What is special about a serverless variant: it may have no worker, and gets one if called."""
+
+    max_concurrency: int
+    """Most calls at once; more are throttled."""
+
+    provisioned: int = 0
+    """Workers that are there when nobody calls."""
+
+    trouble: str | None = None
+    """Why its model cannot be loaded, when it cannot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VariantRoute:
     """One variant with its healthy instances, of one fleet."""
 
@@ -64,9 +78,13 @@ class VariantRoute:
     """Share of the variant's traffic that this fleet takes, 0 to 1, while there are two of them. A
     fleet with none keeps its sessions."""
 
+    serverless: ServerlessRoute | None = None
+    """Set for a serverless variant."""
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "VariantRoute":
         """Return the value that ``EndpointRoute.to_json`` wrote."""
+        serverless = data.get("serverless")
         return cls(
             name=data["name"],
             weight=float(data["weight"]),
@@ -84,6 +102,7 @@ class VariantRoute:
             is_direct=bool(data.get("is_direct", False)),
             config_name=data.get("config_name", ""),
             share=float(data.get("share", 1.0)),
+            serverless=None if serverless is None else ServerlessRoute(**serverless),
         )
 
 

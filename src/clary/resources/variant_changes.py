@@ -24,6 +24,17 @@ class VariantChange:
     count: int | None = None
     """Instances. 1 or more, except where something can wake a variant that has none."""
 
+    max_concurrency: int | None = None
+    """Of a serverless variant: most calls at once."""
+
+    provisioned: int | None = None
+    """Of a serverless variant: workers that are kept when nobody calls."""
+
+    @property
+    def is_serverless(self) -> bool:
+        """Whether it asks for what only serverless variants have."""
+        return self.max_concurrency is not None or self.provisioned is not None
+
 
 def change_variants(
     endpoint: Endpoint, changes: Sequence[VariantChange]
@@ -68,6 +79,10 @@ def _check(endpoint: Endpoint, variant: ProductionVariant, change: VariantChange
         raise InvalidRequest(
             f'Variant weight must be 0 or more; "{variant.name}" has {change.weight}.'
         )
+    if change.is_serverless and not variant.is_serverless:
+        raise InvalidRequest(
+            f'Variant "{variant.name}" is not serverless: it cannot have a ServerlessUpdateConfig.'
+        )
     if change.count is None:
         return
     if variant.is_serverless:
@@ -95,7 +110,21 @@ def may_sleep(endpoint: Endpoint, variant: ProductionVariant) -> bool:
 
 
 def _changed(state: VariantState, change: VariantChange | None) -> VariantState:
-    kept = replace(state, previous_count=state.desired_count, previous_weight=state.desired_weight)
+    serverless = state.serverless
+    if serverless is not None:
+        wanted = serverless.desired
+        if change is not None and change.max_concurrency is not None:
+            wanted = replace(wanted, max_concurrency=change.max_concurrency)
+        if change is not None and change.provisioned is not None:
+            wanted = replace(wanted, provisioned=change.provisioned)
+        wanted.check(state.name)
+        serverless = serverless.changed(wanted)
+    kept = replace(
+        state,
+        previous_count=state.desired_count,
+        previous_weight=state.desired_weight,
+        serverless=serverless,
+    )
     if change is None:
         return kept
     return replace(
@@ -115,4 +144,5 @@ def restored(state: VariantState) -> VariantState:
         desired_weight=(
             state.desired_weight if state.previous_weight is None else state.previous_weight
         ),
+        serverless=None if state.serverless is None else state.serverless.restored(),
     )

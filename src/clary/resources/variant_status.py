@@ -25,6 +25,10 @@ def variant_status(endpoint: Endpoint, state: VariantState) -> Status:
             return _status("Creating", f"Launching {count} instance(s).", since)
         case EndpointStatus.DELETING:
             return _status("Deleting", f"Terminating {count} instance(s).", since)
+        case EndpointStatus.UPDATING if state.serverless and not state.serverless.is_reached:
+            wanted = state.serverless.desired.provisioned
+            text = f"Scaling out desired provisioned concurrency to {wanted}."
+            return _status("Updating", text, since)
         case EndpointStatus.ROLLING_BACK if deployment and state.current_count < count:
             missing = count - state.current_count
             return _status("Creating", f"Launching {missing} instance(s).", since)

@@ -29,6 +29,7 @@ from clary.router.invocation import Invocation
 from clary.router.model_table import ModelTable
 from clary.router.models import ModelsChannel, choose_holder
 from clary.router.pipeline import NOT_DIRECT, Pipelines
+from clary.router.serverless import ServerlessCalls
 from clary.router.sessions import Place, gone
 from clary.router.shadow import Mirror
 from clary.router.table import (
@@ -39,7 +40,7 @@ from clary.router.table import (
     Worker,
 )
 from clary.router.workers import Workers
-from clary.settings import RouterSettings
+from clary.settings import RouterSettings, ServerlessSettings
 
 SWEEP_S = 0.1
 MODEL_REQUIRED = "The TargetModel parameter is required for endpoints with a multi-model container."
@@ -48,7 +49,12 @@ MODEL_REQUIRED = "The TargetModel parameter is required for endpoints with a mul
 class Router:
     """The routing table of this process, and the way through it."""
 
-    def __init__(self, settings: RouterSettings, registry: Registry) -> None:
+    def __init__(
+        self,
+        settings: RouterSettings,
+        registry: Registry,
+        serverless: ServerlessSettings | None = None,
+    ) -> None:
         self._settings = settings
         self._registry = registry
         self._endpoints: dict[str, Endpoint] = {}
@@ -60,6 +66,10 @@ class Router:
         self._pipelines = Pipelines(settings, self._endpoints.get, self._resubmit)
         self.captures = Captures()
         """What is captured of whose calls."""
+        self.serverless = ServerlessCalls(
+            serverless or ServerlessSettings(), registry.life, self._send, self._resubmit
+        )
+        """Calls of serverless endpoints."""
         self.models = ModelTable()
         """Models of multi-model endpoints."""
         self._workers = Workers(settings, registry, self.models, self._drain)
@@ -74,6 +84,7 @@ class Router:
         """Stop watching; drop all connections that are idle."""
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self.serverless.close()
         self._workers.close()
 
     # The table ----------------------------------------------------------------------------
@@ -102,6 +113,7 @@ class Router:
         else:
             self._endpoints[name] = new
         self.captures.follow(name, route)
+        self.serverless.follow(name, new)
         if old is not None:
             self._workers.release(old)
         self._drain(name)
@@ -200,6 +212,9 @@ class Router:
         session = invocation.session
         if session is not None and session.place is not None:
             self._submit_to_session(invocation, endpoint, session.id, session.place)
+            return
+        if endpoint.is_serverless:
+            self.serverless.submit(invocation, endpoint)
             return
         variant: Variant | None
         model = invocation.target_model
@@ -308,6 +323,8 @@ class Router:
         endpoint = self._endpoints.get(invocation.endpoint)
         if endpoint is None or endpoint.is_multi_model or invocation.session is not None:
             return False
+        if endpoint.is_serverless:
+            return False  # it may have to wait
         target = invocation.target_variant
         return any(
             instance.is_usable
@@ -320,6 +337,8 @@ class Router:
         """Forget an invocation whose client has gone."""
         if invocation.channel is not None:
             invocation.channel.cancel(invocation)
+            return
+        if self.serverless.cancel(invocation):
             return
         for parked in self._parked.values():
             for entry in parked:
@@ -361,6 +380,7 @@ class Router:
     def _drain(self, name: str) -> None:
         """Try again what was parked, for the table or a channel has changed."""
         self._pipelines.drain(name)
+        self.serverless.drain(name)
         parked = self._parked.pop(name, None)
         if parked is None:
             return

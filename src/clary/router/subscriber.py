@@ -68,7 +68,7 @@ class Subscriber:
         """Instances that control was told to be draining."""
         self._lines = 0
         self._writer: asyncio.StreamWriter | None = None
-        router.models.say = self.say
+        router.models.say = router.serverless.say = self.say
 
     def load(self) -> None:
         """Start from the file, where there is one of this life."""
@@ -125,6 +125,9 @@ class Subscriber:
         loop = asyncio.get_running_loop()
         is_first = True
         report_at = loop.time()
+        needs = self._router.serverless.report()
+        if needs:  # what a control process that is new does not know
+            writer.write(encode_line(self._router.serverless.message(needs)))
         while True:
             await asyncio.sleep(DRAIN_REPORT_S)
             draining = self._router.draining()
@@ -135,6 +138,9 @@ class Subscriber:
                 report_at += REPORT_S
                 self._report_metrics(writer, all_of_it=is_first)
                 is_first = False
+                needs = self._router.serverless.report()
+                if needs:
+                    writer.write(encode_line(self._router.serverless.message(needs)))
                 used = self._router.models.usage()
                 if used:
                     writer.write(encode_line({"type": "used", "models": used}))

@@ -5,7 +5,12 @@ on between two of them are the ``Worker`` objects, one per address, with their o
 """
 
 from clary.metrics.registry import VariantCounters
-from clary.resources.routing_table import DEFAULT_ROUTING, EndpointRoute, RoutingStrategy
+from clary.resources.routing_table import (
+    DEFAULT_ROUTING,
+    EndpointRoute,
+    RoutingStrategy,
+    ServerlessRoute,
+)
 from clary.router.invocation import Channel
 from clary.router.sessions import instance_tag
 
@@ -84,7 +89,16 @@ class PipelineInstance(Instance):
 class Variant:
     """One variant, production or shadow, of one fleet."""
 
-    __slots__ = ("config_name", "counters", "instances", "name", "routing", "share", "weight")
+    __slots__ = (
+        "config_name",
+        "counters",
+        "instances",
+        "name",
+        "routing",
+        "serverless",
+        "share",
+        "weight",
+    )
 
     def __init__(
         self,
@@ -96,8 +110,11 @@ class Variant:
         *,
         config_name: str = "",
         share: float = 1.0,
+        serverless: ServerlessRoute | None = None,
     ) -> None:
         self.name = name
+        self.serverless = serverless
+        """Set for one whose workers come and go (``serverless.py``)."""
         self.config_name = config_name
         self.share = share
         """Part of what is meant for this variant by name, while two fleets have it."""
@@ -110,7 +127,16 @@ class Variant:
 class Endpoint:
     """One endpoint that takes invocations."""
 
-    __slots__ = ("alternatives", "is_multi_model", "name", "route", "shadow", "single", "variants")
+    __slots__ = (
+        "alternatives",
+        "is_multi_model",
+        "is_serverless",
+        "name",
+        "route",
+        "shadow",
+        "single",
+        "variants",
+    )
 
     def __init__(
         self,
@@ -139,7 +165,11 @@ class Endpoint:
         case on a laptop."""
         self.alternatives: tuple[Worker, ...] = ()
         """The workers of that only instance, also where it has several."""
-        if self.is_multi_model or route.asynchronous is not None:
+        self.is_serverless = any(
+            variant.serverless is not None and variant.share > 0 for variant in variants
+        )
+        """Whether calls are counted, and wait for workers that come and go (``serverless.py``)."""
+        if self.is_multi_model or self.is_serverless or route.asynchronous is not None:
             return
         if only is not None and len(only.instances) == 1:
             instance = only.instances[0]

@@ -100,6 +100,7 @@ class Workers:
             route.routing,
             config_name=route.config_name,
             share=route.share,
+            serverless=route.serverless,
         )
 
     def _build_instance(

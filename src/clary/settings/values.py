@@ -285,6 +285,33 @@ class AsyncSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerlessSettings:
+    """Serverless variants."""
+
+    idle_s: float = 300.0
+    """How long workers are kept that no call has needed, in seconds. Then only the provisioned ones
+    stay, or none."""
+
+    max_workers: int = 16
+    """Most workers of one variant, unless more are provisioned. Calls beyond it, up to the
+    variant's ``MaxConcurrency``, wait for one of them."""
+
+    start_wait_s: float = 180.0
+    """Longest time that a call waits for a worker to start, in seconds; its own time limit begins
+    after that."""
+
+    templates: bool = True
+    """Whether a process that has imported a model's libraries is kept while the variant has no
+    worker, from which workers are forked."""
+
+    max_concurrency: int = 1000
+    """Account quota: most calls at once that all serverless variants together may ask for."""
+
+    max_endpoints: int = 50
+    """Account quota: most serverless endpoints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
     """The state database."""
 
@@ -446,6 +473,7 @@ class Settings:
     storage: StorageSettings = field(default_factory=StorageSettings)
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     async_inference: AsyncSettings = field(default_factory=AsyncSettings)
+    serverless: ServerlessSettings = field(default_factory=ServerlessSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)

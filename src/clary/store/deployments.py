@@ -26,6 +26,7 @@ from clary.resources.endpoint import (
 from clary.resources.names import Namespace, ResourceKind
 from clary.resources.new_fleet import (
     VariantProperty,
+    check_deployment,
     check_kinds,
     most_added,
     new_states,
@@ -37,6 +38,7 @@ from clary.store.changes import Changes
 from clary.store.database import Database
 from clary.store.documents import dump_endpoint_config
 from clary.store.endpoint_rows import (
+    check_concurrency,
     delete_deployment,
     dump_models,
     dump_states,
@@ -111,12 +113,14 @@ class Deployments:
             if update.retains_deployment_config:
                 wanted = endpoint.deployment_config
             states = new_states(endpoint, config, update.retained)
+            check_deployment(config, wanted)
             policy = parse_policy(wanted)
             check_policy(policy, {s.name: s.desired_count for s in states})
             # What an update before this one left behind is replaced, and counted no more.
             delete_deployment(connection, row.name_key)
             added = most_added(endpoint, config, states, policy)
             quotas.check(added, instances_in_use(connection))
+            check_concurrency(connection, quotas, states, endpoint.all_variants)
             left = endpoint.deployment
             deployment = Deployment(
                 fleet=row.generation + 1,

@@ -4,6 +4,7 @@ from sqlalchemy.engine import Connection
 
 from clary.resources.endpoint_config import EndpointConfig
 from clary.resources.names import Namespace, ResourceKind
+from clary.resources.serverless import check_models
 from clary.store import schema
 from clary.store.changes import Changes
 from clary.store.database import Database
@@ -26,6 +27,12 @@ class EndpointConfigs(Definitions[EndpointConfig]):
         super().__init__(database, changes, namespace, ENDPOINT_CONFIGS)
 
     def _check(self, connection: Connection, thing: EndpointConfig) -> None:
+        models = {}
         for name in thing.model_names:
-            if MODELS.find(connection, name) is None:
+            model = MODELS.find(connection, name)
+            if model is None:
                 raise self._namespace.could_not_find(ResourceKind.MODEL, name)
+            models[name] = model
+        check_models(
+            [models[v.model_name] for v in thing.variants if v.serverless and v.model_name]
+        )

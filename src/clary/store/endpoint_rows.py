@@ -22,6 +22,8 @@ from clary.resources.endpoint import (
 from clary.resources.endpoint_config import EndpointConfig
 from clary.resources.model import Model
 from clary.resources.names import Namespace, ResourceKind, name_key
+from clary.resources.quotas import Quotas
+from clary.resources.serverless import ServerlessState
 from clary.store.documents import (
     dump_endpoint_config,
     dump_model,
@@ -95,7 +97,7 @@ def _deployment_of(row: Row[Any]) -> Deployment:
         guest_fleet=row.guest_fleet,
         config=load_endpoint_config(row.config),
         models=_load_models(row.models),
-        variants=tuple(VariantState(**state) for state in row.variants),
+        variants=tuple(_load_state(state) for state in row.variants),
         deployment_config=row.deployment_config,
         started_at=row.started_at,
         progress=Progress(
@@ -151,6 +153,11 @@ def progress_columns(progress: Progress) -> Columns:
 def dump_states(states: Sequence[VariantState]) -> list[dict[str, Any]]:
     """Return states as JSON types."""
     return [asdict(state) for state in states]
+
+
+def _load_state(data: Mapping[str, Any]) -> VariantState:
+    serverless = ServerlessState.from_json(data.get("serverless"))
+    return VariantState(**{**data, "serverless": serverless})
 
 
 def dump_models(models: Mapping[str, Model]) -> dict[str, Any]:
@@ -257,7 +264,7 @@ def write_states(connection: Connection, row: Row[Any], states: Sequence[Variant
         )
 
 
-def _counts(state: VariantState) -> dict[str, float | None]:
+def _counts(state: VariantState) -> Columns:
     return {
         "desired_count": state.desired_count,
         "current_count": state.current_count,
@@ -265,6 +272,7 @@ def _counts(state: VariantState) -> dict[str, float | None]:
         "current_weight": state.current_weight,
         "previous_count": state.previous_count,
         "previous_weight": state.previous_weight,
+        "serverless": None if state.serverless is None else asdict(state.serverless),
     }
 
 
@@ -286,6 +294,7 @@ def variant_states(
             current_weight=row.current_weight,
             previous_count=row.previous_count,
             previous_weight=row.previous_weight,
+            serverless=ServerlessState.from_json(row.serverless),
         )
         states.setdefault(row.endpoint_key, []).append(state)
     return states
@@ -298,6 +307,44 @@ def instances_by_type(config: EndpointConfig) -> Mapping[str, int]:
         if variant.instance_type is not None:
             counts[variant.instance_type] += variant.initial_instance_count
     return counts
+
+
+def check_concurrency(
+    connection: Connection,
+    quotas: Quotas,
+    wanted: Sequence[VariantState],
+    before: Sequence[VariantState] | None = None,
+) -> None:
+    """Refuse serverless variants that the account may not have.
+
+    Args:
+        connection: In a transaction.
+        quotas: What it may have.
+        wanted: What the variants of an endpoint should be.
+        before: What they are; None: it is a new endpoint.
+
+    Raises:
+        LimitExceeded: Naming the quota.
+    """
+
+    def total(states: Sequence[VariantState]) -> int:
+        return sum(s.serverless.desired.max_concurrency for s in states if s.serverless)
+
+    added = total(wanted) - total(before or ())
+    if added > 0:
+        used = concurrency_in_use(connection)
+        quotas.serverless.check(added, used, is_new=not total(before or ()))
+
+
+def concurrency_in_use(connection: Connection) -> list[int]:
+    """Return the ``MaxConcurrency`` of each serverless variant, but of endpoints that failed."""
+    table = endpoint_variants
+    query = (
+        sa.select(table.c.serverless)
+        .join(endpoints, endpoints.c.name_key == table.c.endpoint_key)
+        .where(table.c.serverless.is_not(None), endpoints.c.status != EndpointStatus.FAILED)
+    )
+    return [int(found["desired"]["max_concurrency"]) for found in connection.scalars(query)]
 
 
 def instances_in_use(connection: Connection) -> Mapping[str, int]:

@@ -27,6 +27,7 @@ from clary.resources.log_group import endpoint_group
 from clary.resources.names import Namespace, ResourceKind, name_key
 from clary.resources.new_fleet import initial_states
 from clary.resources.quotas import Quotas
+from clary.resources.serverless import ServerlessState
 from clary.resources.variant_changes import VariantChange, added_instances, change_variants
 from clary.store.async_rows import drop_invocations
 from clary.store.changes import Changes
@@ -34,6 +35,7 @@ from clary.store.component_rows import refuse_with_components
 from clary.store.database import Database
 from clary.store.deployments import follow_event
 from clary.store.endpoint_rows import (
+    check_concurrency,
     endpoint_exists,
     endpoint_of,
     find_row,
@@ -80,6 +82,7 @@ class VariantCapacity:
     failure_reason: str | None
     desired_count: int
     current_count: int
+    serverless: ServerlessState | None = None
 
 
 class Endpoints:
@@ -118,6 +121,8 @@ class Endpoints:
                 raise self._namespace.already_exists(_KIND, name)
             config, models = take_snapshot(connection, self._namespace, config_name)
             quotas.check(instances_by_type(config), instances_in_use(connection))
+            states = initial_states(config.variants)
+            check_concurrency(connection, quotas, states)
             endpoint = Endpoint(
                 name=name,
                 arn=self._namespace.arn(_KIND, name),
@@ -126,7 +131,7 @@ class Endpoints:
                 failure_reason=None,
                 config=config,
                 models=models,
-                variants=initial_states(config.variants),
+                variants=states,
                 shadow_variants=initial_states(config.shadow_variants),
                 deployment_config=deployment_config,
                 created_at=now,
@@ -205,6 +210,7 @@ class Endpoints:
             endpoint = load_endpoint(connection, self._namespace, row)
             states = change_variants(endpoint, changes)
             quotas.check(added_instances(endpoint, states), instances_in_use(connection))
+            check_concurrency(connection, quotas, states, endpoint.all_variants)
             write_states(connection, row, states)
             update_row(
                 connection,
@@ -294,6 +300,7 @@ class Endpoints:
             endpoints.c.failure_reason,
             endpoint_variants.c.desired_count,
             endpoint_variants.c.current_count,
+            endpoint_variants.c.serverless,
         )
         join = endpoints.join(
             endpoint_variants, endpoint_variants.c.endpoint_key == endpoints.c.name_key
@@ -306,9 +313,13 @@ class Endpoints:
                 rows = connection.execute(
                     sa.select(*columns).select_from(join).where(endpoints.c.name_key.in_(part))
                 )
-                for name, variant_name, status, reason, desired, current in rows:
+                for name, variant_name, status, reason, desired, current, serverless in rows:
                     found[name, variant_name] = VariantCapacity(
-                        EndpointStatus(status), reason, desired, current
+                        EndpointStatus(status),
+                        reason,
+                        desired,
+                        current,
+                        ServerlessState.from_json(serverless),
                     )
             return found
 

@@ -5,14 +5,14 @@ A later feature with a number of its own writes a class like ``VariantInstances`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from clary.errors import InvalidRequest, NotFound
 from clary.resources.endpoint import SERVING, Endpoint, EndpointStatus
 from clary.resources.endpoint_config import ProductionVariant
 from clary.resources.quotas import Quotas
-from clary.resources.scaling import VARIANT_INSTANCES, names_in
+from clary.resources.scaling import VARIANT_CONCURRENCY, VARIANT_INSTANCES, names_in
 from clary.resources.variant_changes import VariantChange, may_sleep
 from clary.store.endpoints import Endpoints, VariantCapacity
 
@@ -100,9 +100,61 @@ class VariantInstances:
         await self._endpoints.change_variants(endpoint_name, [change], quotas=self._quotas)
 
 
+class ProvisionedConcurrency:
+    """Workers of serverless variants that are kept when nobody calls.
+
+    Args:
+        endpoints: Where the variants are.
+        quotas: For changes.
+    """
+
+    def __init__(self, endpoints: Endpoints, quotas: Quotas) -> None:
+        self._endpoints = endpoints
+        self._quotas = quotas
+
+    async def check(self, resource_id: str, min_capacity: int | None) -> Capacity:
+        endpoint_name, variant_name = _split(resource_id)
+        if await self._endpoints.find(endpoint_name) is None:
+            raise InvalidRequest(f"SageMaker endpoint not found: {endpoint_name}")
+        found = await self._endpoints.capacities([endpoint_name])
+        capacity = found.get((endpoint_name, variant_name))
+        if capacity is None:
+            raise InvalidRequest(
+                f"SageMaker endpoint variant not found: {variant_name} of {endpoint_name}"
+            )
+        if capacity.serverless is None:
+            raise InvalidRequest(
+                f"Variant {variant_name} is not serverless: it has no "
+                "DesiredProvisionedConcurrency to scale."
+            )
+        if not capacity.serverless.desired.provisioned:
+            raise InvalidRequest(
+                f"Variant {variant_name} has no provisioned concurrency: set it before it is "
+                "registered as a scalable target."
+            )
+        return _concurrency(capacity)
+
+    async def read(self, resource_ids: Sequence[str]) -> Mapping[str, Capacity]:
+        wanted = {_split(resource_id): resource_id for resource_id in resource_ids}
+        found = await self._endpoints.capacities(sorted({name for name, _ in wanted}))
+        return {
+            wanted[key]: _concurrency(capacity)
+            for key, capacity in found.items()
+            if key in wanted and capacity.serverless is not None
+        }
+
+    async def change(self, resource_id: str, capacity: int) -> None:
+        endpoint_name, variant_name = _split(resource_id)
+        change = VariantChange(variant_name=variant_name, provisioned=capacity)
+        await self._endpoints.change_variants(endpoint_name, [change], quotas=self._quotas)
+
+
 def scalable_resources(endpoints: Endpoints, quotas: Quotas) -> dict[str, ScalableResource]:
     """Return what can be scaled, by ``ScalableDimension``."""
-    return {VARIANT_INSTANCES: VariantInstances(endpoints, quotas)}
+    return {
+        VARIANT_INSTANCES: VariantInstances(endpoints, quotas),
+        VARIANT_CONCURRENCY: ProvisionedConcurrency(endpoints, quotas),
+    }
 
 
 def _split(resource_id: str) -> tuple[str, str]:
@@ -129,6 +181,15 @@ def _check_variant(
             f"Minimum capacity must be 1 or more for variant {variant.name}: only asynchronous "
             "endpoints and variants for inference components can scale to 0."
         )
+
+
+def _concurrency(found: VariantCapacity) -> Capacity:
+    assert found.serverless is not None
+    return replace(
+        _capacity(found),
+        desired=found.serverless.desired.provisioned,
+        current=found.serverless.current.provisioned,
+    )
 
 
 def _capacity(found: VariantCapacity) -> Capacity:

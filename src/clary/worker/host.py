@@ -14,15 +14,16 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from clary.messages import LineDecoder, ProtocolError, encode_line, parse_address
+from clary.messages import ProtocolError, encode_line, parse_address
+from clary.worker.host_clients import Client, Clients
 from clary.worker.log_watch import LogWatch, open_log
 from clary.worker.memory import memory_kib
 from clary.worker.model_watch import ModelWatch
 from clary.worker.probes import FrameProbe, HttpProbe
 from clary.worker.reasons import HOST_PREFIX, describe_ending
-from clary.worker.spec import ContainerSpec, InstanceSpec, WorkerFiles, read_spec
+from clary.worker.spec import ContainerSpec, InstanceSpec, WorkerFiles
 from clary.worker.status_page import read_page
 from clary.worker.usage import UsageMeter
 from clary.worker.watching import (
@@ -38,33 +39,7 @@ from clary.worker.watching import (
     WriteStacks,
 )
 
-MAX_UNSENT_BYTES = 1024 * 1024
-"""A client that reads nothing is dropped when so much waits for it."""
-
 AnyProbe = Union[FrameProbe, HttpProbe]
-
-
-def run_host(identity: str, spec_path: str) -> int:
-    """Run the host of one instance until it is stopped; return its exit status.
-
-    Args:
-        identity: ``<endpoint>/<variant>/<instance>``; handed on to the workers' command lines.
-        spec_path: Path of ``spec.json``.
-    """
-    spec = read_spec(spec_path)
-    os.makedirs(spec.run_dir, mode=0o700, exist_ok=True)
-    lifeline = os.environ.get("CLARY_LIFELINE_FD", "")
-    Host(identity, spec_path, spec, int(lifeline) if lifeline else None).run()
-    return 0
-
-
-class Client:
-    """One connection to ``host.sock``."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-        self.decoder = LineDecoder(limit=64 * 1024)
-        self.unsent = b""
 
 
 class Host:
@@ -78,7 +53,11 @@ class Host:
         self._spec = spec
         self._lifeline = lifeline
         self._selector = selectors.DefaultSelector()
-        self._clients: Set[Client] = set()
+        self._clients = Clients(
+            self._selector,
+            os.path.join(spec.run_dir, "host.sock"),
+            lambda client, message: self._obey(client, message),
+        )
         self._probes: Dict[Key, AnyProbe] = {}
         self._last_answer: Dict[Key, float] = {}
         self._log_offsets: Dict[Key, int] = {}
@@ -96,44 +75,37 @@ class Host:
             self._watch: Watch = ModelWatch(spec, time.monotonic(), self._blocked_since)
             self._models = self._watch
         else:
-            self._watch = Watch(spec, time.monotonic(), self._blocked_since)
+            self._watch = self._new_watch()
         self._pipes: Dict[Key, int] = {}
         """Where waiting workers of a multi-model endpoint are told their model."""
-        self._published = b""
         self._usage: Optional[UsageMeter] = None
+
+    def _new_watch(self) -> Watch:
+        return Watch(self._spec, time.monotonic(), self._blocked_since)
+
+    def _look(self, now: float) -> float:
+        """Look at what no event tells; return when to look again."""
+        return float("inf")
 
     def run(self) -> None:
         """Work until told to stop and all workers have ended."""
-        self._listen()
+        self._clients.listen()
         self._watch_signals()
         if self._lifeline is not None:
             self._selector.register(self._lifeline, selectors.EVENT_READ, self._on_lifeline)
         while True:
             self._act(self._watch.tick(time.monotonic()))
-            self._publish()
+            self._clients.publish(encode_line(self._watch.status()))
             if self._has_left:
                 break
             next_at = self._watch.next_at()
-            noted_at = self._log_watch.next_at
+            noted_at = min(self._log_watch.next_at, self._look(time.monotonic()))
             next_at = noted_at if next_at is None else min(next_at, noted_at)
             for key, _ in self._selector.select(max(next_at - time.monotonic(), 0.0)):
                 key.data()
             self._log_watch.note_if_due(time.monotonic())
         self._log_watch.note()
-        os.unlink(self._socket_path)
-
-    def _listen(self) -> None:
-        self._socket_path = os.path.join(self._spec.run_dir, "host.sock")
-        try:
-            os.unlink(self._socket_path)
-        except FileNotFoundError:
-            pass
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.setblocking(False)
-        self._listener.bind(self._socket_path)
-        os.chmod(self._socket_path, 0o600)
-        self._listener.listen(16)
-        self._selector.register(self._listener, selectors.EVENT_READ, self._on_client)
+        os.unlink(self._clients.path)
 
     def _watch_signals(self) -> None:
         self._wake_read, self._wake_write = socket.socketpair()
@@ -166,7 +138,7 @@ class Host:
         for key, worker in list(self._watch.workers.items()):
             if worker.pid is None:
                 continue
-            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            pid, status = self._wait_for(worker.pid)
             if pid:
                 self._close_probe(key)
                 self._close_pipe(key)
@@ -177,6 +149,9 @@ class Host:
                     self._log_offsets[key],
                 )
                 self._act(self._watch.ended(key, ending, time.monotonic()))
+
+    def _wait_for(self, pid: int) -> Tuple[int, int]:
+        return os.waitpid(pid, os.WNOHANG)
 
     # Actions ------------------------------------------------------------------------------
 
@@ -214,9 +189,13 @@ class Host:
             except FileNotFoundError:
                 pass
         self._log_offsets[key] = os.fstat(self._container_logs[key[0]]).st_size
-        now = time.monotonic()
         is_handler = container.style == "handler"
         self._watch.announced(key, f"unix:{files.socket}" if is_handler else None)
+        self._start_process(key)
+
+    def _start_process(self, key: Key) -> None:
+        container = self._spec.containers[key[0]]
+        is_handler, now = container.style == "handler", time.monotonic()
         try:
             pid = self._spawn(container, key)
         except OSError as error:
@@ -225,17 +204,25 @@ class Host:
             return
         self._watch.started(key, pid, now)
 
+    @staticmethod
+    def _entry() -> str:
+        return os.path.join(os.path.dirname(os.path.abspath(__file__)), "main.py")
+
+    def _worker_environment(self, container: ContainerSpec) -> Dict[str, str]:
+        environment = dict(container.environment)
+        if self._lifeline is not None:
+            environment["CLARY_LIFELINE_FD"] = str(self._lifeline)
+        return environment
+
     def _spawn(self, container: ContainerSpec, key: Key) -> int:
-        entry = os.path.join(os.path.dirname(os.path.abspath(__file__)), "main.py")
+        entry = self._entry()
         if container.style == "handler":
             command = [container.python, entry]
         else:
             # Only starts the user's command: needs nothing of the model's environment.
             command = [sys.executable, "-I", "-S", entry]
         command += ["clary-worker", self._identity, self._spec_path, str(key[0]), str(key[1])]
-        environment = dict(container.environment)
-        if self._lifeline is not None:
-            environment["CLARY_LIFELINE_FD"] = str(self._lifeline)
+        environment = self._worker_environment(container)
         log = self._container_logs[key[0]]
         if not container.multi_model:
             stdin = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
@@ -377,39 +364,6 @@ class Host:
 
     # Clients ------------------------------------------------------------------------------
 
-    def _on_client(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except OSError:
-            return  # gone again
-        connection.setblocking(False)
-        client = Client(connection)
-        self._clients.add(client)
-        self._selector.register(
-            connection, selectors.EVENT_READ, lambda: self._on_client_event(client)
-        )
-        self._send(client, self._published)
-
-    def _on_client_event(self, client: Client) -> None:
-        if client not in self._clients:
-            return
-        if client.unsent:
-            self._send(client, b"")
-            if client not in self._clients:
-                return
-        try:
-            data = client.socket.recv(65536)
-            messages = client.decoder.feed(data) if data else None
-        except BlockingIOError:
-            return
-        except (OSError, ProtocolError):
-            messages = None
-        if messages is None:
-            self._drop(client)
-            return
-        for message in messages:
-            self._obey(client, message)
-
     def _obey(self, client: Client, message: Dict[str, Any]) -> None:
         operation, now = message.get("op"), time.monotonic()
         if operation == "stop":
@@ -422,6 +376,9 @@ class Host:
             self._act(self._models.unload(str(message["model"]), now))
 
     def _tell_usage(self, client: Client) -> None:
+        self._clients.send(client, encode_line({"usage": self._measure_usage()}))
+
+    def _measure_usage(self) -> Dict[str, Any]:
         if self._usage is None:
             self._usage = UsageMeter(self._spec.containers[0].cwd)
         workers = [worker.pid for worker in self._watch.workers.values() if worker.pid is not None]
@@ -429,34 +386,4 @@ class Host:
         models = self._watch.status().get("models")
         if models is not None:
             usage["models"] = sum(model["state"] == "ready" for model in models)
-        self._send(client, encode_line({"usage": usage}))
-
-    def _publish(self) -> None:
-        line = encode_line(self._watch.status())
-        if line != self._published:
-            self._published = line
-            for client in list(self._clients):
-                self._send(client, line)
-
-    def _send(self, client: Client, data: bytes) -> None:
-        client.unsent += data
-        try:
-            sent = client.socket.send(client.unsent) if client.unsent else 0
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._drop(client)
-            return
-        client.unsent = client.unsent[sent:]
-        if len(client.unsent) > MAX_UNSENT_BYTES:
-            self._drop(client)
-            return
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.unsent else 0)
-        key = self._selector.get_key(client.socket)
-        if key.events != events:
-            self._selector.modify(client.socket, events, key.data)
-
-    def _drop(self, client: Client) -> None:
-        self._clients.discard(client)
-        self._selector.unregister(client.socket)
-        client.socket.close()
+        return usage

@@ -24,7 +24,7 @@ def main(arguments: List[str]) -> int:
     spec.loader.exec_module(entry)
     entry.install_package()
     # Importable from here on.
-    from clary.worker.host import run_host  # noqa: PLC0415
+    from clary.worker.hosting import run_host  # noqa: PLC0415
 
     return run_host(identity=arguments[2], spec_path=arguments[3])
 

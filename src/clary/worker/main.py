@@ -1,7 +1,7 @@
 """Entry of a worker process, started by path in the model's interpreter.
 
 ``<python> <site>/clary/worker/main.py clary-worker <endpoint>/<variant>/<instance> <spec.json>
-<container index> <worker index>``
+<container index> <worker index>``, or ``clary-template`` for one that makes workers.
 
 That interpreter has no Clary installed, and must not get our dependencies on its path. So this
 file takes its own directory off ``sys.path`` (our ``codecs`` must shadow nobody's) and puts the
@@ -36,7 +36,7 @@ def main(arguments: List[str]) -> int:
     # not pay the memory of the other style's modules.
     from clary.worker.spec import WorkerFiles, read_spec  # noqa: PLC0415
 
-    _, _, _, spec_path, container_index, worker_index = arguments
+    _, word, _, spec_path, container_index, worker_index = arguments
     spec = read_spec(spec_path)
     container = spec.containers[int(container_index)]
     files = WorkerFiles(spec.run_dir, int(container_index), int(worker_index))
@@ -45,6 +45,10 @@ def main(arguments: List[str]) -> int:
         from clary.worker.handlers.command import run_command  # noqa: PLC0415
 
         return run_command(spec, container, files)
+    if word == "clary-template":
+        from clary.worker.template import run_template  # noqa: PLC0415
+
+        return run_template(spec, container)
     from clary.worker.serving import run_handler  # noqa: PLC0415
 
     return run_handler(spec, container, files)

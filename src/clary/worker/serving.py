@@ -36,6 +36,10 @@ def run_handler(spec: InstanceSpec, container: ContainerSpec, files: WorkerFiles
     """Load the user's module and serve it until SIGTERM or the end of the supervisor."""
     _prepare_output()
     watch_lifeline(spec.stop_timeout_s)
+    if container.memory_limit_mb:
+        from clary.worker.memory_limit import obey_limit  # noqa: PLC0415 (few workers have one)
+
+        obey_limit(container.memory_limit_mb)
     if container.multi_model:
         assigned = wait_for_model(container, files)
         if assigned is None:
@@ -50,7 +54,7 @@ def run_handler(spec: InstanceSpec, container: ContainerSpec, files: WorkerFiles
     except BaseException as error:  # noqa: BLE001 (user code: sys.exit() in it must be reported too)
         report_failure(files.failure, error)
         return EXIT_LOAD_FAILED
-    if container.multi_model:
+    if container.multi_model or container.template:
         remember_modules(files)
     server = (
         BatchServer(handler, page, loop)

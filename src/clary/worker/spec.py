@@ -28,6 +28,12 @@ class ContainerSpec(NamedTuple):
     """Where its output goes: the instance's log, or its own where there are several containers."""
     multi_model: bool = False
     """Whether its workers wait for models that are loaded on demand (handler style only)."""
+    scaled: bool = False
+    """Whether the number of its workers changes, down to none (``scaled_watch.py``)."""
+    template: bool = False
+    """With ``scaled``: whether workers are forked from a template, where that can be (handlers)."""
+    memory_limit_mb: int = 0
+    """Most memory of one worker, in MB; 0: no limit."""
 
 
 class InstanceSpec(NamedTuple):
@@ -96,6 +102,9 @@ def parse_spec(data: Dict[str, Any]) -> InstanceSpec:
                 workers=int(entry["workers"]),
                 log=entry.get("log") or data["log"],
                 multi_model=bool(entry.get("multi_model")),
+                scaled=bool(entry.get("scaled")),
+                template=bool(entry.get("template")),
+                memory_limit_mb=int(entry.get("memory_limit_mb") or 0),
             )
             for entry in data["containers"]
         )

@@ -97,7 +97,7 @@ def test_a_quota_fails_the_activity_in_awss_words(server, scaling, make_endpoint
         ({"ScalableDimension": "sagemaker:variant:Nonsense"}, "enum value set"),
         (
             {"ScalableDimension": "sagemaker:variant:DesiredProvisionedConcurrency"},
-            "not built yet",
+            "is not serverless",
         ),
     ],
 )

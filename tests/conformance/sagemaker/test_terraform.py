@@ -56,9 +56,19 @@ resource "aws_sagemaker_endpoint_configuration" "serverless" {
     variant_name = "a"
     model_name   = aws_sagemaker_model.single.name
     serverless_config {
-      memory_size_in_mb = 2048
-      max_concurrency   = 5
+      memory_size_in_mb       = 2048
+      max_concurrency         = 5
+      provisioned_concurrency = 2
     }
+  }
+}
+resource "aws_sagemaker_endpoint_configuration" "asynchronous" {
+  name = "terraform-asynchronous"
+  production_variants {
+    variant_name           = "a"
+    model_name             = aws_sagemaker_model.single.name
+    initial_instance_count = 1
+    instance_type          = "ml.m5.large"
   }
   async_inference_config {
     output_config {
@@ -87,4 +97,4 @@ def test_a_second_plan_has_no_changes(endpoint_url: str, tmp_path: Path) -> None
     stack = Stack(tmp_path, environ, DEFINITION)
     stack.apply()
     stack.assert_no_changes()
-    assert "4 destroyed" in stack.destroy()
+    assert "5 destroyed" in stack.destroy()

@@ -81,7 +81,7 @@ def test_weights_and_counts_change_without_another_configuration(
         ([{"VariantName": "a"}, {"VariantName": "a"}], "must be unique"),
         (
             [{"VariantName": "a", "ServerlessUpdateConfig": {"MaxConcurrency": 3}}],
-            "runs no serverless variants yet",
+            "is not serverless",
         ),
         ([], "desiredWeightsAndCapacities"),
     ],

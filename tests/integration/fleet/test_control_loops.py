@@ -160,14 +160,15 @@ def test_a_failed_creation_says_why_and_keeps_nothing(site: Site) -> None:
 def test_kinds_that_are_not_built_fail_at_once(site: Site) -> None:
     async def story() -> None:
         async with control(site) as c:
-            config = an_endpoint_config("digits", variants=(a_variant(instance_type=None),))
-            await c.store.models.create(a_model())
+            config = an_endpoint_config("digits")
+            both = (a_container(mode="MultiModel"), a_container())
+            await c.store.models.create(a_model(containers=both))
             await c.store.endpoint_configs.create(config)
             await c.store.endpoints.create("digits", "digits", quotas=Quotas(total=9))
             endpoint = await c.settled("digits")
 
             assert endpoint.status is EndpointStatus.FAILED
-            assert "ServerlessConfig" in (endpoint.failure_reason or "")
+            assert "multi-model" in (endpoint.failure_reason or "")
 
     asyncio.run(story())
 

@@ -14,8 +14,10 @@ import pytest
 
 from builders import NAMESPACE, a_model, a_variant, an_endpoint_config
 from clary.clock import SystemClock
+from clary.control.demand import Demand
 from clary.control.endpoint_plan import StartLimits
 from clary.control.endpoints import EndpointReconciler
+from clary.control.serverless import ServerlessScaling
 from clary.fleet.instance import InstanceOrder, ObservedInstance
 from clary.fleet.launchers.base import InstanceState
 from clary.resources.endpoint import Endpoint, EndpointStatus
@@ -92,6 +94,9 @@ class World:
             ),
         )
 
+    def scale(self, instance_id: str, workers: int, ending: Collection[str]) -> None:
+        raise AssertionError("nothing here is serverless")
+
     async def stop(self, instance_id: str) -> None:
         if self.routes and instance_id in ids_of(self.routes[-1]):
             raise AssertionError("an instance was stopped that gateways still know")
@@ -141,6 +146,7 @@ def a_control(store: Store, world: World, alarms: Alarms, life: Life) -> Endpoin
         mortal(world, "publish"),
         SystemClock(),
         LIMITS,
+        ServerlessScaling(Demand(SystemClock(), idle_s=1.0), world, max_workers=1),
     )
 
 

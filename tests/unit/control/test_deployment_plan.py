@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from builders import A_TIME, a_variant, a_variant_state, an_endpoint_config
+from builders import (
+    A_TIME,
+    a_container,
+    a_model,
+    a_variant,
+    a_variant_state,
+    an_endpoint_config,
+)
 from clary.control.deployment_plan import ALARM_CHECK_S, Standing
 from clary.control.endpoint_plan import Plan, StartLimits, plan_endpoint
 from clary.control.instances import AddInstance, KnownInstance, RemoveInstance, StopInstance
@@ -266,10 +273,14 @@ def test_it_may_only_take_so_long() -> None:
 
 
 def test_a_configuration_that_this_server_cannot_run_is_given_up_at_once() -> None:
-    endpoint = an_update(instance_type=None)
+    endpoint = an_update()
+    assert endpoint.deployment is not None
+    both = a_model(containers=(a_container(mode="MultiModel"), a_container()))
+    models = dict.fromkeys(endpoint.deployment.models, both)
+    endpoint = replace(endpoint, deployment=replace(endpoint.deployment, models=models))
     result = plan(endpoint, fleet_of(2, OLD))
     assert result.event is EndpointEvent.GAVE_UP
-    assert "serverless" in (result.failure_reason or "")
+    assert "multi-model" in (result.failure_reason or "")
 
 
 # The way back ---------------------------------------------------------------------------------

@@ -494,7 +494,13 @@ def test_a_failed_instance_is_looked_at_again_when_its_time_comes() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"config": an_endpoint_config(variants=(a_variant(instance_type=None),))}, "serverless"),
+        (
+            {
+                "config": an_endpoint_config(variants=(a_variant(instance_type=None),)),
+                "models": {"digits": a_model(containers=(a_container(), a_container()))},
+            },
+            "Serverless endpoints do not support inference pipelines",
+        ),
         ({"models": {"digits": a_model(containers=())}}, "components"),
         (
             {

@@ -15,6 +15,7 @@ from clary.errors import InvalidRequest
 from clary.resources.data_capture import check_capture
 from clary.resources.endpoint_config import EndpointConfig, ProductionVariant
 from clary.resources.names import Namespace, ResourceKind
+from clary.resources.serverless import check_variant
 
 
 @operation("sagemaker", "CreateEndpointConfig")
@@ -61,6 +62,9 @@ def parse_endpoint_config(
     definition = definition_of(request, "EndpointConfigName")
     variants = tuple(_parse_variant(v) for v in definition["ProductionVariants"])
     shadows = tuple(_parse_variant(v) for v in definition.get("ShadowProductionVariants", ()))
+    for variant in (*variants, *shadows):
+        if variant.is_serverless:
+            check_variant(variant.definition, definition, is_shadow=variant in shadows)
     _check_variants(variants, shadows, has_role="ExecutionRoleArn" in definition)
     check_capture(definition.get("DataCaptureConfig"))
     _check_hosting(definition, (*variants, *shadows))
@@ -190,7 +194,7 @@ def _check_variants(
     for variant in everyone:
         _check_scaling(variant)
         # A variant that inference components fill: the role then stands in the configuration.
-        if variant.model_name is None and not has_role:
+        if variant.model_name is None and (variant.is_serverless or not has_role):
             raise InvalidRequest(
                 f'Variant "{variant.name}" needs a ModelName, or the configuration an '
                 "ExecutionRoleArn, which makes it one for inference components."

@@ -100,15 +100,13 @@ async def _announce(call: Call, endpoint: Endpoint) -> None:
 
 
 def _parse_change(change: Mapping[str, Any]) -> VariantChange:
-    if "ServerlessUpdateConfig" in change:
-        raise InvalidRequest(
-            f'Variant "{change["VariantName"]}" cannot take a ServerlessUpdateConfig: this server '
-            "runs no serverless variants yet."
-        )
+    serverless = change.get("ServerlessUpdateConfig") or {}
     return VariantChange(
         variant_name=change["VariantName"],
         weight=change.get("DesiredWeight"),
         count=change.get("DesiredInstanceCount"),
+        max_concurrency=serverless.get("MaxConcurrency"),
+        provisioned=serverless.get("ProvisionedConcurrency"),
     )
 
 

@@ -65,6 +65,9 @@ class InstanceStatus:
     spare_memory_kib: int = 0
     """Memory of the process that waits for the next model, where the host holds them."""
 
+    wanted_workers: int | None = None
+    """How many workers the host was told to have, of a serverless variant."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchOrder:

@@ -335,6 +335,7 @@ def parse_status(message: Mapping[str, Any]) -> InstanceStatus:
                 for model in message.get("models", ())
             ),
             spare_memory_kib=int(message.get("spare_memory_kib", 0)),
+            wanted_workers=message.get("wanted"),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"no status of a host: {error!r}") from error

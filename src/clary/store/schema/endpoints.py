@@ -56,6 +56,8 @@ endpoint_variants = sa.Table(
     sa.Column("current_weight", sa.Float, nullable=False),
     sa.Column("previous_count", sa.Integer),
     sa.Column("previous_weight", sa.Float),
+    # What is wanted and there of a serverless variant's concurrency.
+    sa.Column("serverless", sa.JSON(none_as_null=True)),
 )
 
 # No foreign key to the endpoint: a record outlives it until its process is known to be gone.
