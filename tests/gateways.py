@@ -69,6 +69,20 @@ def wait_for(condition, what, timeout_s=10.0):
     raise AssertionError(f"waited {timeout_s} s for {what}")
 
 
+def in_background(action):
+    """Run an action on a thread; return a function that waits for its result."""
+    result = []
+    thread = threading.Thread(target=lambda: result.append(action()))
+    thread.start()
+
+    def wait(timeout_s=15.0):
+        thread.join(timeout_s)
+        assert result, "no answer in time"
+        return result[0]
+
+    return wait
+
+
 class WorkerProcess:
     """One real worker, without its host."""
 

@@ -16,9 +16,10 @@ requests share one connection: the request id tells them apart, and is chosen by
 on its connection while the request is open.
 
 A body longer than ``MAX_BODY_PART`` travels in several frames: the first carries ``MORE``, then
-``BODY`` frames follow (request) or ``PART`` frames (reply), the last without ``MORE``. Frames of
-different requests may lie between them. A worker sends at most ``REPLY_WINDOW`` bytes of one reply
-ahead of the ``CREDIT`` that it was given, so that one slow client never stalls its neighbours.
+``BODY`` frames follow (request) or ``PART`` frames (reply), of up to ``MAX_PIECE`` bytes, the last
+without ``MORE``. Frames of different requests may lie between them. A worker sends at most
+``REPLY_WINDOW`` bytes of one reply ahead of the ``CREDIT`` that it was given, so that one slow
+client never stalls its neighbours.
 
 **JSON lines**, one object a line, for everything that is not an invocation: supervisor, hosts,
 publishing of routes. ``encode_line`` and ``LineDecoder`` are that format.
@@ -30,7 +31,7 @@ import json
 import struct
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, cast
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 HEAD = struct.Struct("!BBHIIII")
 HEAD_LENGTH = HEAD.size
@@ -69,8 +70,9 @@ STREAM = 2
 client asked for a response stream."""
 
 MAX_BODY_PART = 120 * 1024
-"""Most bytes of body in one frame. Larger frames are a protocol error. Two of them fit into what
-uvloop reads at once (256,000 bytes)."""
+"""Most bytes of body in a frame that is taken whole. Larger ones are a protocol error."""
+MAX_PIECE = 1024 * 1024
+"""Most bytes in a frame that only carries a piece of a body: BODY, and PART with the status 200."""
 MAX_META = 64 * 1024
 """Most bytes of meta in one frame. Larger frames are a protocol error."""
 REPLY_WINDOW = 1024 * 1024
@@ -78,7 +80,7 @@ REPLY_WINDOW = 1024 * 1024
 
 
 MIN_PIECE = 16 * 1024
-"""Bodies of BODY and PART frames from this length on are handed on without being copied."""
+"""BODY and PART frames from this length on are handed on as they come, without being copied."""
 
 
 class ProtocolError(Exception):
@@ -115,16 +117,17 @@ def encode_frame(
 class FrameDecoder:
     """Cuts a byte stream into frames.
 
+    The stream comes as bytes, or as views of memory that is not written to again (``reading.py``).
     What a BODY or PART frame carries is only a piece of a body, so a long one that arrives in
     several reads is handed on as several frames, all but the last with ``MORE``, and its bodies are
     views of what was read: megabytes are not copied here.
     """
 
-    __slots__ = ("_left", "_open", "_rest")
+    __slots__ = ("_open", "_rest", "left")
 
     def __init__(self) -> None:
         self._rest = b""
-        self._left = 0
+        self.left = 0
         """Bytes that the long frame which was begun still lacks."""
         self._open = Frame(0, 0, 0, 0, 0, b"", b"")
         """That frame's head."""
@@ -137,7 +140,7 @@ class FrameDecoder:
         """
         frames: List[Frame] = []
         position = 0
-        if self._left:
+        if self.left:
             position = self._go_on(data, 0, frames)
         elif self._rest:
             # Complete the one frame that was cut, and copy no more than it.
@@ -148,15 +151,18 @@ class FrameDecoder:
                 if len(rest) < 20:
                     self._rest = rest
                     return frames
-            _, _, _, _, _, meta_length, body_length = HEAD.unpack_from(rest)
-            _check_lengths(meta_length, body_length)
-            end = position + 20 + meta_length + body_length - len(rest)
-            rest += data[position:end]
-            if end > len(data):
-                self._keep(rest, 0, frames)
-                return frames
-            self._cut(rest, 0, frames)
-            position = end
+            kind, _, status, _, _, meta_length, body_length = HEAD.unpack_from(rest)
+            _check_lengths(kind, status, meta_length, body_length)
+            if self._begin(rest, 0, frames):
+                position = self._go_on(data, position, frames)
+            else:
+                end = position + 20 + meta_length + body_length - len(rest)
+                rest += data[position:end]
+                if end > len(data):
+                    self._rest = rest
+                    return frames
+                self._cut(rest, 0, frames)
+                position = end
         end = self._cut(data, position, frames)
         self._keep(data, end, frames)
         return frames
@@ -164,24 +170,32 @@ class FrameDecoder:
     def _keep(self, data: bytes, position: int, frames: List[Frame]) -> None:
         """Remember the frame that is not whole yet; hand on what there is of a long one."""
         self._rest = b""
-        if len(data) - position >= 20 + MIN_PIECE:
-            kind, flags, status, request_id, number, meta_length, body_length = HEAD.unpack_from(
-                data, position
-            )
-            if _is_piece(kind, status) and not meta_length:
-                self._open = Frame(kind, flags, status, request_id, number, b"", b"")
-                self._left = body_length
-                self._go_on(data, position + 20, frames)
-                return
-        if position < len(data):
-            self._rest = data[position:]
+        if position < len(data) and not self._begin(data, position, frames):
+            self._rest = bytes(data[position:])
+
+    def _begin(self, data: bytes, position: int, frames: List[Frame]) -> bool:
+        """Begin to hand on a long frame whose head is there; return whether it is one."""
+        if len(data) - position < 20:
+            return False
+        kind, flags, status, request_id, number, meta_length, body_length = HEAD.unpack_from(
+            data, position
+        )
+        if body_length < MIN_PIECE or meta_length or not _is_piece(kind, status):
+            return False
+        self._rest = b""
+        self._open = Frame(kind, flags, status, request_id, number, b"", b"")
+        self.left = body_length
+        self._go_on(data, position + 20, frames)
+        return True
 
     def _go_on(self, data: bytes, position: int, frames: List[Frame]) -> int:
         """Hand on a piece of the long frame that was begun; return where it ends."""
         kind, flags, status, request_id, number, _, _ = self._open
-        body = cast(bytes, memoryview(data)[position : position + self._left])
-        self._left -= len(body)
-        if self._left:
+        body = cast(bytes, memoryview(data)[position : position + self.left])
+        if not body:
+            return position
+        self.left -= len(body)
+        if self.left:
             flags |= MORE
         frames.append(Frame(kind, flags, status, request_id, number, b"", body))
         return position + len(body)
@@ -193,12 +207,13 @@ class FrameDecoder:
         unpack = HEAD.unpack_from
         # What Frame(...) comes down to; its own call takes a third of the time of this loop.
         new = tuple.__new__
+        is_view = isinstance(data, memoryview)
         while length - position >= 20:
             kind, flags, status, request_id, number, meta_length, body_length = unpack(
                 data, position
             )
             if body_length > MAX_BODY_PART or meta_length > MAX_META:
-                _check_lengths(meta_length, body_length)
+                _check_lengths(kind, status, meta_length, body_length)
             meta_start = position + 20
             body_start = meta_start + meta_length
             end = body_start + body_length
@@ -209,6 +224,10 @@ class FrameDecoder:
             else:
                 body = data[body_start:end]
             meta = data[meta_start:body_start]
+            if is_view:
+                meta = bytes(meta)
+                if body_length <= MIN_PIECE or not _is_piece(kind, status):
+                    body = bytes(body)
             frames.append(new(Frame, (kind, flags, status, request_id, number, meta, body)))
             position = end
         return position
@@ -219,8 +238,9 @@ def _is_piece(kind: int, status: int) -> bool:
     return kind == BODY or (kind == PART and status == 200)
 
 
-def _check_lengths(meta_length: int, body_length: int) -> None:
-    if body_length > MAX_BODY_PART or meta_length > MAX_META:
+def _check_lengths(kind: int, status: int, meta_length: int, body_length: int) -> None:
+    limit = MAX_PIECE if _is_piece(kind, status) else MAX_BODY_PART
+    if body_length > limit or meta_length > MAX_META:
         raise ProtocolError(f"a frame of {meta_length} + {body_length} bytes is too large")
 
 

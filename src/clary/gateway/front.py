@@ -29,6 +29,7 @@ from clary.gateway.operations import ASYNC_PATH_END
 from clary.gateway.requests import BodySink, Request
 from clary.gateway.runtime import RuntimeApi
 from clary.gateway.streaming import StreamInvocation
+from clary.reading import ReadBuffers
 from clary.router.router import Router
 from clary.settings import Settings
 from clary.signing import sigv4
@@ -76,11 +77,12 @@ class FrontDoor:
         self._services = services
         self._life = life
         self._on_demand = on_demand
+        self._buffers = ReadBuffers()
         self._sweeper: asyncio.TimerHandle | None = None
 
     def connect(self) -> HttpConnection:
         """Return the protocol for a new connection."""
-        return HttpConnection(self, self._settings.gateway, self.connections)
+        return HttpConnection(self, self._settings.gateway, self.connections, self._buffers)
 
     def start(self) -> None:
         """Begin to watch time-outs. Call once, on the event loop."""

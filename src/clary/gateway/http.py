@@ -17,13 +17,18 @@ from typing import Protocol, cast
 import httptools
 
 from clary.gateway.answering import AnsweringConnection
+from clary.gateway.body_reads import BodyReads
 from clary.gateway.requests import BodySink, Discard, Request
+from clary.reading import ReadBuffers, use_protocol
 from clary.settings import GatewaySettings
 
 logger = logging.getLogger(__name__)
 
 EARLY_BODY_BYTES = 64 * 1024
 """Bodies up to this length are always collected."""
+
+MIN_REST = 128 * 1024
+"""From so many bytes on, the rest of a body is read past the parser."""
 
 WRITE_HIGH_WATER = 512 * 1024
 
@@ -59,6 +64,7 @@ class HttpConnection(AnsweringConnection):
     __slots__ = (
         "_body_count",
         "_body_limit",
+        "_buffers",
         "_connections",
         "_front",
         "_head_count",
@@ -77,13 +83,18 @@ class HttpConnection(AnsweringConnection):
     )
 
     def __init__(
-        self, front: Front, settings: GatewaySettings, connections: "set[HttpConnection]"
+        self,
+        front: Front,
+        settings: GatewaySettings,
+        connections: "set[HttpConnection]",
+        buffers: ReadBuffers,
     ) -> None:
         super().__init__()
         self._front = front
         self._settings = settings
         self._max_headers = settings.max_headers
         self._connections = connections
+        self._buffers = buffers
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
@@ -172,15 +183,43 @@ class HttpConnection(AnsweringConnection):
             return
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, Refused):
-                logger.error("a request was not handled", exc_info=error.__context__ or error)
-                self._refuse(500, "The server failed to handle the request.")
+                self._on_fault(error.__context__ or error)
             return
         except httptools.HttpParserError as error:
             self._refuse(400, f"The request is no valid HTTP/1.1: {error}")
             return
-        if not self._in_body and self._head_count > self._settings.max_header_bytes:
+        if self._in_body:
+            if self._transport is not None:
+                self._read_rest(self._transport)
+        elif self._head_count > self._settings.max_header_bytes:
             limit = self._settings.max_header_bytes
             self._refuse(431, f"The request's headers are longer than {limit} bytes.")
+
+    def _on_fault(self, error: BaseException) -> None:
+        logger.error("a request was not handled", exc_info=error)
+        self._refuse(500, "The server failed to handle the request.")
+
+    def _read_rest(self, transport: asyncio.Transport) -> None:
+        """Read what is left of a long body past the parser."""
+        request = self._receiving
+        if (
+            request is None
+            or request.body_bytes is None
+            or request.body_bytes - self._body_count < MIN_REST
+            or b"transfer-encoding" in request.headers
+            or self.is_http_1_0
+        ):
+            return
+        count = request.body_bytes - self._body_count
+        BodyReads(self, transport, self._buffers, count, self._on_fault)
+
+    def on_rest_complete(self) -> None:
+        """The rest of a body is here: go on as if the parser had seen it."""
+        if self._transport is not None:
+            use_protocol(self._transport, self)
+        parser = self._parser
+        self._parser = httptools.HttpRequestParser(self)
+        self._complete(keep_alive=parser.should_keep_alive())
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Take an offer of HTTP/2 or WebSockets as the plain HTTP/1.1 request that it also is.
@@ -298,16 +337,20 @@ class HttpConnection(AnsweringConnection):
 
     def on_body(self, data: bytes) -> None:
         self.ticks = 0
+        self._body_count += len(data)
         if self._sink is not None:
             self._sink.feed(data)
             return
-        self._body_count += len(data)
         if self._body_count > self._body_limit:
             self._too_large(self._body_limit)
             return
         self._parts.append(data)
 
     def on_message_complete(self) -> None:
+        self._complete(keep_alive=self._parser.should_keep_alive())
+
+    def _complete(self, *, keep_alive: bool) -> None:
+        """All of a request is here."""
         self._in_body = False
         self._head_count = 0
         request = self._receiving
@@ -315,7 +358,7 @@ class HttpConnection(AnsweringConnection):
         sink, self._sink = self._sink, None
         if request is None:
             return
-        request.keep_alive = self._parser.should_keep_alive()
+        request.keep_alive = keep_alive
         if sink is not None:
             if self._current is request:
                 self.phase = BUSY
@@ -323,7 +366,9 @@ class HttpConnection(AnsweringConnection):
             return
         parts = self._parts
         if parts:
-            request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+            first = parts[0]
+            is_one = len(parts) == 1 and type(first) is bytes
+            request.body = first if is_one else b"".join(parts)
             self._parts = []
         if self._current is None:
             self._begin(request)

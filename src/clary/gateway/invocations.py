@@ -200,7 +200,7 @@ class GatewayInvocation(Invocation):
 class InvocationBody:
     """Passes a long body on while it arrives."""
 
-    __slots__ = ("_connection", "_held", "_invocation", "_router")
+    __slots__ = ("_connection", "_invocation", "_left", "_router")
 
     def __init__(
         self, router: Router, connection: HttpConnection, invocation: GatewayInvocation
@@ -208,16 +208,14 @@ class InvocationBody:
         self._router = router
         self._connection = connection
         self._invocation = invocation
-        self._held = b""
+        self._left = invocation.body_length
 
     def feed(self, data: bytes) -> None:
-        # One piece is held back, for the last one has to be marked as such.
-        held, self._held = self._held, data
-        if held:
-            self._send(held, more=True)
+        self._left -= len(data)
+        self._send(data, more=self._left > 0)
 
     def end(self) -> None:
-        self._send(self._held, more=False)
+        """The last piece has been sent as such, for the length was known."""
 
     def _send(self, data: bytes, *, more: bool) -> None:
         channel = self._invocation.channel

@@ -195,7 +195,7 @@ class Recording:
         if self._capture.takes_input:
             self._input_bytes += len(data)
             if self._keep(invocation, len(data), self._input_bytes):
-                self._input.append(data)
+                self._input.append(bytes(data))  # of a view: its memory is read into again
 
     def begin(self, status: int, meta: bytes) -> None:
         """Take note of the head of the answer."""
@@ -209,7 +209,7 @@ class Recording:
         if self._capture.takes_output and data:
             self._output_bytes += len(data)
             if self._keep(invocation, len(data), self._output_bytes):
-                self._output.append(data)
+                self._output.append(bytes(data))
 
     def end(self, invocation: Invocation, last: bytes) -> None:
         """Take note of the last part of a good answer, and queue the record."""
@@ -224,7 +224,7 @@ class Recording:
                 self.drop()  # answered before all of it was there
                 return
         if self._capture.takes_output:
-            self._output.append(last)
+            self._output.append(bytes(last))
         else:
             last = b""
         largest = max(taken, self._output_bytes + len(last))

@@ -19,6 +19,7 @@ from clary.messages import (
     HELLO,
     INVOKE,
     MAX_BODY_PART,
+    MAX_PIECE,
     MORE,
     PART,
     PING,
@@ -30,6 +31,7 @@ from clary.messages import (
     ProtocolError,
     parse_address,
 )
+from clary.reading import LongReads, ReadBuffers, widen
 from clary.router.invocation import Invocation, Resubmit
 
 RECONNECT_PAUSES_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -41,13 +43,21 @@ AVERAGE_WEIGHT = 0.05
 class FrameChannel(asyncio.Protocol):
     """Frames to one worker; the ``Channel`` of ``unix:`` and ``tcp:`` addresses."""
 
-    def __init__(self, address: str, *, on_ready: Callable[[], None], resubmit: Resubmit) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        on_ready: Callable[[], None],
+        resubmit: Resubmit,
+        buffers: ReadBuffers,
+    ) -> None:
         """Prepare; ``start`` connects.
 
         Args:
             address: As ``messages.parse_address`` reads it.
             on_ready: Called when the channel can take invocations (again).
             resubmit: Takes invocations that a dead worker did not start.
+            buffers: Memory to read long answers into.
         """
         self.outstanding = 0
         self.is_ready = False
@@ -64,7 +74,10 @@ class FrameChannel(asyncio.Protocol):
         self._unwritten: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._decoder = FrameDecoder()
-        self._blocked: list[Invocation] = []
+        self._long = LongReads(self, buffers)
+        self._blocked: dict[int, Invocation] = {}
+        """Whose bodies wait for room, by request id."""
+        self._is_waking = False
         self._is_full = False
         self._is_closing = False
         self._fault: PlatformFault | None = None
@@ -145,7 +158,7 @@ class FrameChannel(asyncio.Protocol):
             self._flush()
             self._write_parts(self._transport, invocation.request_id, data, more)
             if self._is_full and more:
-                self._blocked.append(invocation)
+                self._blocked[invocation.request_id] = invocation
                 return False
         return True
 
@@ -155,17 +168,17 @@ class FrameChannel(asyncio.Protocol):
         view = memoryview(data)
         position = 0
         while True:
-            part = view[position : position + MAX_BODY_PART]
-            position += MAX_BODY_PART
+            part = view[position : position + MAX_PIECE]
+            position += MAX_PIECE
             is_last = position >= len(view)
             flags = MORE if more or not is_last else 0
-            transport.write(HEAD.pack(BODY, flags, 0, request_id, 0, 0, len(part)))
-            transport.write(part)
+            transport.writelines((HEAD.pack(BODY, flags, 0, request_id, 0, 0, len(part)), part))
             if is_last:
                 return
 
     def cancel(self, invocation: Invocation) -> None:
         if self._pending.pop(invocation.request_id, None) is not None:
+            self._blocked.pop(invocation.request_id, None)
             self.outstanding -= 1
             self._write_soon(HEAD.pack(CANCEL, 0, 0, invocation.request_id, 0, 0, 0))
 
@@ -200,7 +213,9 @@ class FrameChannel(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         self._decoder = FrameDecoder()
+        self._long.is_on = False
         self._is_full = False
+        widen(transport)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -210,6 +225,9 @@ class FrameChannel(asyncio.Protocol):
             self._fault = PlatformFault(f"The model's worker broke the protocol: {error}")
             self._transport.abort()
             return
+        if self._decoder.left or self._long.is_on:
+            assert self._transport is not None
+            self._long.follow(self._transport, is_long=self._decoder.left > 0, count=len(data))
         if not self.is_ready and not self._is_closing and frames:
             self._greet(frames[0])
         self.progress_at = time.monotonic()
@@ -272,9 +290,22 @@ class FrameChannel(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_full = False
-        blocked, self._blocked = self._blocked, []
-        for invocation in blocked:
-            invocation.on_writable()
+        if self._blocked and not self._is_waking:
+            self._is_waking = True
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let the oldest request whose body waits go on, and another one at the loop's next turn.
+
+        All at once would have as many bodies half here as there are clients, each in the worker's
+        memory. Whoever is too slow to use the room that there is leaves it to the next.
+        """
+        if self._is_full or not self._blocked:
+            self._is_waking = False
+            return
+        invocation = self._blocked.pop(min(self._blocked))
+        self._loop.call_soon(self._loop.call_soon, self._wake)
+        invocation.on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -282,7 +313,7 @@ class FrameChannel(asyncio.Protocol):
         self.life = 0
         self._unwritten = []
         pending, self._pending = self._pending, {}
-        blocked, self._blocked = self._blocked, []
+        blocked, self._blocked = self._blocked, {}
         self.outstanding = 0
         error: InvocationError = self._fault or WorkerLost(
             "The process of the model ended while it worked on the request."
@@ -299,7 +330,7 @@ class FrameChannel(asyncio.Protocol):
                 invocation.on_failure(error)
             else:
                 self._resubmit(invocation, error)
-        for invocation in blocked:
+        for invocation in blocked.values():
             invocation.on_writable()
         if not self._is_closing:
             self.start()

@@ -7,6 +7,7 @@ Kept whole, also for instances that no route names yet, and handed to the channe
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from clary.reading import ReadBuffers
 from clary.router.invocation import Resubmit
 from clary.router.models import ModelsChannel, Say
 
@@ -21,11 +22,22 @@ class ModelTable:
         """Tells control something; what cannot be told now is told again by ``ask_again``."""
 
     def channel(
-        self, instance_id: str, *, on_ready: Callable[[], None], resubmit: Resubmit, max_queue: int
+        self,
+        instance_id: str,
+        *,
+        on_ready: Callable[[], None],
+        resubmit: Resubmit,
+        max_queue: int,
+        buffers: ReadBuffers,
     ) -> ModelsChannel:
         """Return a new channel to the models of one instance."""
         channel = ModelsChannel(
-            instance_id, on_ready=on_ready, resubmit=resubmit, say=self._say, max_queue=max_queue
+            instance_id,
+            on_ready=on_ready,
+            resubmit=resubmit,
+            say=self._say,
+            max_queue=max_queue,
+            buffers=buffers,
         )
         self._channels[instance_id] = channel
         for name, place in self._places.get(instance_id, {}).items():

@@ -13,6 +13,7 @@ from typing import Any
 
 from clary.errors import InvocationError, ModelNotLoaded, ModelNotReady, Overloaded, WorkerLost
 from clary.messages import parse_address
+from clary.reading import ReadBuffers
 from clary.router.admission import admit
 from clary.router.channel import FrameChannel
 from clary.router.http_channel import HttpChannel
@@ -54,6 +55,7 @@ class ModelsChannel:
         resubmit: Resubmit,
         say: Say,
         max_queue: int,
+        buffers: ReadBuffers,
     ) -> None:
         self.instance_id = instance_id
         self.is_ready = True
@@ -68,6 +70,7 @@ class ModelsChannel:
         self._resubmit = resubmit
         self._say = say
         self._max_queue = max_queue
+        self._buffers = buffers
         self._models: dict[str, ModelAddress] = {}
         self._waiting: dict[str, deque[Invocation]] = {}
         """Invocations of models that are not loaded. A key is there while control is asked."""
@@ -100,7 +103,10 @@ class ModelsChannel:
             self._drain(name)
             return
         channel = FrameChannel(
-            address, on_ready=lambda: self._drain(name), resubmit=self._lost_before_start
+            address,
+            on_ready=lambda: self._drain(name),
+            resubmit=self._lost_before_start,
+            buffers=self._buffers,
         )
         self._models[name] = ModelAddress(place, channel)
         channel.start()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from clary.messages import parse_address
 from clary.metrics.registry import Registry
+from clary.reading import ReadBuffers
 from clary.resources.routing_table import InstanceRoute, VariantRoute
 from clary.router.chain import Chain
 from clary.router.channel import FrameChannel
@@ -25,12 +26,6 @@ from clary.router.table import (
     Worker,
 )
 from clary.settings import RouterSettings
-
-CHANNELS: dict[str, type[FrameChannel] | type[HttpChannel]] = {
-    "unix": FrameChannel,
-    "tcp": FrameChannel,
-    "http": HttpChannel,
-}
 
 
 class Workers:
@@ -56,6 +51,7 @@ class Workers:
         self._on_ready = on_ready
         self._workers: dict[str, Worker] = {}
         self._retired: list[Worker] = []
+        self._buffers = ReadBuffers()
 
     def __iter__(self) -> Iterator[Worker]:
         """Give the workers that routes name."""
@@ -146,8 +142,11 @@ class Workers:
                 on_ready=on_ready,
                 resubmit=resubmit,
                 max_queue=self._settings.max_queue_per_worker,
+                buffers=self._buffers,
             )
-        return CHANNELS[scheme](address, on_ready=on_ready, resubmit=resubmit)
+        if scheme == "http":
+            return HttpChannel(address, on_ready=on_ready, resubmit=resubmit)
+        return FrameChannel(address, on_ready=on_ready, resubmit=resubmit, buffers=self._buffers)
 
     def release(self, endpoint: Endpoint) -> None:
         """The table's entry is replaced, or gone: so are workers that nothing else uses."""

@@ -23,6 +23,7 @@ from clary.messages import (
     ProtocolError,
     encode_frame,
 )
+from clary.reading import LongReads, ReadBuffers, widen
 from clary.worker.handlers.base import Reply
 from clary.worker.replies import LargeReply
 from clary.worker.streams import OpenStream, Stream
@@ -38,6 +39,7 @@ class Calls(Protocol):
 
     life: int
     concurrency: int
+    buffers: ReadBuffers
 
     def add(self, connection: "Connection") -> None: ...
     def remove(self, connection: "Connection") -> None: ...
@@ -70,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._transport: Optional[asyncio.Transport] = None
         self._decoder = FrameDecoder()
+        self._long = LongReads(self, server.buffers)
         self._arriving: Dict[int, Tuple[int, bytes, List[bytes]]] = {}
         """Requests whose bodies are not whole yet: deadline, meta, parts."""
         self._large: Dict[int, LargeReply] = {}
@@ -146,6 +149,7 @@ class Connection(asyncio.Protocol):
         # A cast, for uvloop's transports are no subclasses.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        widen(transport)
         self._server.add(self)
         self.write(
             encode_frame(
@@ -197,6 +201,9 @@ class Connection(asyncio.Protocol):
                     stream.credit(number)
                     self.flush(stream)
                     self._server.resume(stream)
+        if self._arriving or self._long.is_on:
+            assert self._transport is not None
+            self._long.follow(self._transport, is_long=bool(self._arriving), count=len(data))
         if cancelled:
             requests = [request for request in requests if request[1] not in cancelled]
             self._server.forget(self, cancelled)

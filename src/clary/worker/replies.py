@@ -8,7 +8,7 @@ from typing import List, Optional, Tuple, Union
 
 from clary.messages import (
     HEAD,
-    MAX_BODY_PART,
+    MAX_PIECE,
     MORE,
     PART,
     REPLY,
@@ -45,18 +45,26 @@ class LargeReply:
         self._window += count
 
     def next_frame(self) -> "Optional[List[Union[bytes, memoryview]]]":
-        """Return the pieces of the next frame; None when all is sent or the window is used up."""
+        """Return the pieces of the next frame; None when all is sent or the window is used up.
+
+        Before the first one comes the frame of the reply, without a body.
+        """
         if self.is_sent or self._window <= 0:
             return None
-        size = min(MAX_BODY_PART, self._window)
+        size = min(MAX_PIECE, self._window)
         part = self._body[self._position : self._position + size]
         self._position += len(part)
         self._window -= len(part)
         flags = 0 if self._position >= len(self._body) else MORE
+        piece: List[Union[bytes, memoryview]] = [
+            HEAD.pack(PART, flags, 200, self.request_id, 0, 0, len(part)),
+            part,
+        ]
         if self._is_begun:
-            return [HEAD.pack(PART, flags, 200, self.request_id, 0, 0, len(part)), part]
+            return piece
         self._is_begun = True
-        head = HEAD.pack(
-            REPLY, flags, self._status, self.request_id, self._took_us, len(self._meta), len(part)
-        )
-        return [head, self._meta, part]
+        return [
+            HEAD.pack(REPLY, MORE, self._status, self.request_id, self._took_us, len(self._meta), 0)
+            + self._meta,
+            *piece,
+        ]

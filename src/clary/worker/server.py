@@ -20,6 +20,7 @@ from collections import deque
 from typing import Callable, Deque, Dict, Iterator, List, Optional, Set
 
 from clary.messages import HEAD, MAX_BODY_PART, REPLY
+from clary.reading import ReadBuffers
 from clary.worker.connection import Connection, Request
 from clary.worker.handlers.base import Handler
 from clary.worker.streams import OpenStream, Outlet, Stream
@@ -72,6 +73,7 @@ class Server:
         self.life = int.from_bytes(os.urandom(4), "big") or 1
         self.concurrency = 0 if handler.is_async else 1
         """For the HELLO."""
+        self.buffers = ReadBuffers()
 
     def connection(self) -> Connection:
         """Return the protocol of one new connection."""

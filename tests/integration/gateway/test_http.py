@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from gateways import in_background
+
 INVOKE = "/endpoints/echo/invocations"
 
 
@@ -86,6 +88,37 @@ def test_an_offer_to_upgrade_is_answered_in_http_1_1(gateway):
         )
         assert client.read()[2] == b"x"
         assert client.invoke("echo", b"y")[2] == b"y"
+
+
+@pytest.mark.parametrize("size", [70_000, 300_000, 1_500_000])
+@pytest.mark.parametrize("cut", [1, 1000, 260_000])
+def test_what_follows_a_long_body_is_the_next_request(gateway, size, cut):
+    """The rest of a long body is read past the parser, which has to take up from there."""
+    head = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"
+    bodies = [bytes([number]) * (size + number) for number in range(3)] + [b"short"]
+    raw = b"".join(head % (INVOKE.encode(), len(body)) + body for body in bodies)
+    with gateway.connect() as client:
+        sender = in_background(
+            lambda: [client.send(part) for part in (raw[:cut], raw[cut:-cut], raw[-cut:])]
+        )
+        assert [client.read()[2] for _ in bodies] == bodies
+        sender()
+    assert_still_serves(gateway)
+
+
+def test_a_client_that_stalls_within_a_long_body_holds_up_nobody(gateway):
+    size = 3_000_000
+    with gateway.connect() as stalled, gateway.connect() as client:
+        stalled.post(
+            INVOKE, headers=[("Content-Length", str(size))], length=False, body=b"x" * 1_000_000
+        )
+        for number in range(3):
+            body = bytes([number]) * size
+            sender = in_background(lambda body=body: client.post(INVOKE, body))
+            assert client.read()[2] == body
+            sender()
+        stalled.send(b"x" * (size - 1_000_000))
+        assert stalled.read()[2] == b"x" * size
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 262143, 262144, 1_000_000, 20_000_000])

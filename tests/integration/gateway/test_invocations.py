@@ -1,7 +1,6 @@
 """Invocations through a gateway to real workers: answers, errors, kills, queues, cancels."""
 
 import json
-import threading
 import time
 from datetime import UTC, datetime
 
@@ -9,23 +8,9 @@ import pytest
 
 from clary.signing.keys import generate_key
 from clary.signing.sign import sign
-from gateways import ASYNC_HANDLER, wait_for
+from gateways import ASYNC_HANDLER, in_background, wait_for
 
 SLEEP, KILL, RAISE = "test/sleep", "test/kill", "test/raise"
-
-
-def in_background(action):
-    """Run an action on a thread; return a function that waits for its result."""
-    result = []
-    thread = threading.Thread(target=lambda: result.append(action()))
-    thread.start()
-
-    def wait(timeout_s=15.0):
-        thread.join(timeout_s)
-        assert result, "no answer in time"
-        return result[0]
-
-    return wait
 
 
 def invoke(gateway, endpoint, body=b"", content_type="x/y", headers=()):
