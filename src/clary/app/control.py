@@ -243,12 +243,12 @@ async def run_control(context: Context) -> None:
     scaling = build_scaling(store, quotas, settings, clock)
     alarm_targets["autoscaling"] = scaling.loop.take
 
-    models = ModelLoads(fleet, publisher)
+    models = ModelLoads(fleet.models, publisher)
     publisher.on_model_message = models.take
     if settings.metrics.enabled:
         model_metrics = ModelMetrics(metrics, clock, measured.place_of)
         models.on_time, models.on_calls = model_metrics.took, model_metrics.called
-    fleet.watch_models(models.look)
+    fleet.models.watch(models.look)
 
     async def observe_instances(name: str) -> Sequence[Mapping[str, Any]]:
         return [instance.to_json() for instance in await fleet.observe(name)]

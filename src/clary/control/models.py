@@ -31,23 +31,23 @@ BUSY_PAUSE_S = 0.02
 
 
 class ModelFleet(Protocol):
-    """Who holds models (``fleet/fleet.py``)."""
+    """Who holds models (``fleet/instance_models.py``)."""
 
     def multi_model(self, instance_id: str) -> MultiModel | None: ...
 
-    def model_instances(self, endpoint_name: str | None = None) -> list[str]: ...
+    def instances(self, endpoint_name: str | None = None) -> list[str]: ...
 
-    def held_models(self, instance_id: str) -> tuple[HeldModel, ...]: ...
+    def held(self, instance_id: str) -> tuple[HeldModel, ...]: ...
 
     def spare_memory_kib(self, instance_id: str) -> int: ...
 
-    async def fetch_model(self, instance_id: str, name: str) -> None: ...
+    async def fetch(self, instance_id: str, name: str) -> None: ...
 
-    async def load_model(self, instance_id: str, name: str) -> None: ...
+    async def load(self, instance_id: str, name: str) -> None: ...
 
-    async def unload_model(self, instance_id: str, name: str) -> None: ...
+    async def unload(self, instance_id: str, name: str) -> None: ...
 
-    async def forget_model(self, instance_id: str, name: str) -> None: ...
+    async def forget(self, instance_id: str, name: str) -> None: ...
 
 
 class ModelPublisher(Protocol):
@@ -97,12 +97,12 @@ class ModelLoads:
     """All loads and unloads.
 
     Args:
-        fleet: Who does them.
+        models: Who does them.
         publisher: Who tells the gateways.
     """
 
-    def __init__(self, fleet: ModelFleet, publisher: ModelPublisher) -> None:
-        self._fleet = fleet
+    def __init__(self, models: ModelFleet, publisher: ModelPublisher) -> None:
+        self._models = models
         self._publisher = publisher
         self._instances: dict[str, _Instance] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,8 +113,8 @@ class ModelLoads:
 
     async def adopt(self) -> None:
         """Publish the models that are loaded already."""
-        for instance_id in self._fleet.model_instances():
-            for held in self._fleet.held_models(instance_id):
+        for instance_id in self._models.instances():
+            for held in self._models.held(instance_id):
                 await self._publish(instance_id, held)
 
     async def close(self) -> None:
@@ -156,7 +156,7 @@ class ModelLoads:
 
     def look(self, instance_id: str) -> None:
         """Tell gateways of models that have ended by themselves."""
-        held = {model.name: model.address for model in self._fleet.held_models(instance_id)}
+        held = {model.name: model.address for model in self._models.held(instance_id)}
         for name, place in list(self._publisher.models(instance_id).items()):
             if held.get(name) != place["address"]:
                 self._start(self._publisher.publish_model(instance_id, name, None))
@@ -187,7 +187,7 @@ class ModelLoads:
         self.look(instance_id)
 
     async def _load(self, instance: _Instance, instance_id: str, name: str) -> HeldModel:
-        facts = self._fleet.multi_model(instance_id)
+        facts = self._models.multi_model(instance_id)
         if facts is None:
             raise ModelNotLoaded(f"instance {instance_id} is gone")
         leaving = instance.unloading.get(name)
@@ -195,14 +195,14 @@ class ModelLoads:
             await asyncio.wait([leaving])
         room = Room(
             memory_kib=facts.memory_kib,
-            spare_kib=self._fleet.spare_memory_kib(instance_id),
+            spare_kib=self._models.spare_memory_kib(instance_id),
             max_models=facts.max_models,
             pinned=frozenset(facts.pinned),
         )
         if name in instance.lost:
             is_full = instance.lost.pop(name)
             await self._publisher.publish_model(instance_id, name, None)
-            await self._fleet.unload_model(instance_id, name)
+            await self._models.unload(instance_id, name)
             if is_full:
                 await self._evict_one(instance, instance_id, room, keep={name})
         held = self._find(instance_id, name)
@@ -239,7 +239,7 @@ class ModelLoads:
         attempt = 0
         while True:
             try:
-                await self._fleet.fetch_model(instance_id, name)
+                await self._models.fetch(instance_id, name)
                 instance.trouble.pop(name, None)
                 return
             except (NotFound, PermanentError, AccessDenied):
@@ -253,7 +253,7 @@ class ModelLoads:
     async def _load_now(self, instance: _Instance, instance_id: str, room: Room, name: str) -> None:
         while True:
             try:
-                await self._fleet.load_model(instance_id, name)
+                await self._models.load(instance_id, name)
                 return
             except OutOfModelMemory:
                 # The container knows better than our arithmetic (507, container.md 7).
@@ -263,7 +263,7 @@ class ModelLoads:
                         "unloaded"
                     ) from None
             except ModelNotLoaded:
-                await self._fleet.forget_model(instance_id, name)
+                await self._models.forget(instance_id, name)
                 raise
 
     # Room ---------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ class ModelLoads:
             ):
                 await asyncio.sleep(BUSY_PAUSE_S)
                 continue
-            await self._fleet.unload_model(instance_id, held.name)
+            await self._models.unload(instance_id, held.name)
             raise ModelNotLoaded(
                 f"it takes {held.memory_kib // 1024} MiB, and does not fit into the "
                 f"{room.memory_kib // 1024} MiB that the instance has for models beside what is "
@@ -332,7 +332,7 @@ class ModelLoads:
             if not await self._publisher.release_model(instance_id, name):
                 return False
             began = time.monotonic()
-            await self._fleet.unload_model(instance_id, name)
+            await self._models.unload(instance_id, name)
             self.on_time(instance_id, "ModelUnloadingTime", time.monotonic() - began)
             return True
 
@@ -353,10 +353,10 @@ class ModelLoads:
         """Return an endpoint's models with their numbers, as JSON types, for people."""
         now = time.monotonic()
         rows = []
-        for instance_id in self._fleet.model_instances(endpoint_name):
+        for instance_id in self._models.instances(endpoint_name):
             instance = self._instance(instance_id)
-            held = {model.name: model for model in self._fleet.held_models(instance_id)}
-            facts = self._fleet.multi_model(instance_id)
+            held = {model.name: model for model in self._models.held(instance_id)}
+            facts = self._models.multi_model(instance_id)
             for name in sorted({*held, *instance.loading, *instance.counts}):
                 counts = instance.count(name)
                 state = "loaded" if name in held else "unloaded"
@@ -383,12 +383,12 @@ class ModelLoads:
                 memory_kib=model.memory_kib,
                 used_at=instance.count(model.name).last_used,
             )
-            for model in self._fleet.held_models(instance_id)
+            for model in self._models.held(instance_id)
             if model.name not in instance.loading or model.name not in instance.in_room
         ]
 
     def _find(self, instance_id: str, name: str) -> HeldModel | None:
-        held = self._fleet.held_models(instance_id)
+        held = self._models.held(instance_id)
         return next((model for model in held if model.name == name), None)
 
     def _instance(self, instance_id: str) -> _Instance:
@@ -396,17 +396,17 @@ class ModelLoads:
 
     def forget_gone(self) -> None:
         """Drop what is known of instances that are not there any more."""
-        living = set(self._fleet.model_instances())
+        living = set(self._models.instances())
         for instance_id in self._instances.keys() - living:
             if not self._instances[instance_id].loading:
                 del self._instances[instance_id]
 
     async def _forget(self, instance_id: str, name: str) -> None:
         """Stop a load that takes too long."""
-        await self._fleet.unload_model(instance_id, name)
+        await self._models.unload(instance_id, name)
 
     async def _publish(self, instance_id: str, held: HeldModel) -> None:
-        facts = self._fleet.multi_model(instance_id)
+        facts = self._models.multi_model(instance_id)
         place = {
             "address": held.address,
             "path": held.path,

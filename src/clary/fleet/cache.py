@@ -103,6 +103,11 @@ class Cache:
         """Keep an entry for a holder, as for an instance that was adopted."""
         self._held.setdefault(key, set()).add(holder)
 
+    def hold_path(self, path: Path, holder: str) -> None:
+        """Keep the entry that a path lies in, if it lies in the cache at all."""
+        if path.is_relative_to(self.directory):
+            self.hold(path.relative_to(self.directory).parts[0], holder)
+
     def release(self, holder: str) -> None:
         """Give up all entries of a holder."""
         for key in [key for key, holders in self._held.items() if holder in holders]:

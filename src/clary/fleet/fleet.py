@@ -18,7 +18,7 @@ import logging
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,54 +27,28 @@ from uv import find_uv_bin
 
 from clary.errors import Error, PermanentError, TransientError
 from clary.fleet.adapters import Adapters
-from clary.fleet.artifacts import Artifacts, ArtifactSource
+from clary.fleet.artifacts import Artifacts
 from clary.fleet.cache import Cache, remove_tree
 from clary.fleet.capacity import Capacity, Machine, Reservation
 from clary.fleet.environments import Environments
-from clary.fleet.failures import owner_of, ping_failed
+from clary.fleet.fleet_instance import FleetInstance, observed
 from clary.fleet.instance import InstanceOrder, ObservedInstance, Phase
-from clary.fleet.launchers.base import FINAL, InstanceState, InstanceStatus, Launcher, LaunchOrder
+from clary.fleet.instance_models import InstanceModels
+from clary.fleet.launchers.base import InstanceState, Launcher, LaunchOrder
 from clary.fleet.launchers.process import ProcessLauncher
 from clary.fleet.launchers.supervisor_client import SupervisorClient
 from clary.fleet.leftovers import kill_leftovers
-from clary.fleet.models import (
-    HeldModel,
-    HostedModels,
-    ModelHolder,
-    MultiModel,
-    ServedModels,
-    model_id,
-    read_multi_model,
-)
-from clary.fleet.preparation import InstanceFiles, Preparation, link
+from clary.fleet.preparation import InstanceFiles, Preparation
+from clary.fleet.running import read_running
 from clary.fleet.unpack import UnpackLimits
 from clary.objects.client import ObjectStorage
 from clary.resources.instance_types import instance_type
-from clary.resources.routing_table import ContainerRoute
 from clary.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _LAUNCH_PAUSES_S = (0.1, 0.3, 1.0, 3.0)
 _UNPACK_THREADS = 4
-
-
-@dataclass(slots=True, eq=False)
-class _Instance:
-    id: str
-    endpoint_name: str
-    variant_name: str
-    phase: Phase = Phase.DOWNLOADING
-    failure: str | None = None
-    """Why it could not be launched."""
-    container_names: tuple[str, ...] = ("primary",)
-    starting: asyncio.Task[None] | None = None
-    stopping: asyncio.Task[None] | None = None
-    multi_model: MultiModel | None = None
-    models: ModelHolder | None = None
-    """With ``multi_model``, once it is launched."""
-    told: ObservedInstance | None = None
-    """What watchers were told of last."""
 
 
 class Fleet:
@@ -103,7 +77,6 @@ class Fleet:
     ) -> None:
         self._settings = settings
         self._run_dir = run_dir
-        self._storage = storage
         self._base_python = base_python
         self._model_variables = dict(model_variables)
         self._environ = dict(environ)
@@ -123,9 +96,34 @@ class Fleet:
             on_change=self._launcher_changed,
             on_usage=self._measured,
         )
-        self._instances: dict[str, _Instance] = {}
+        self._instances: dict[str, FleetInstance] = {}
+        fleet = settings.fleet
+        self._artifacts = Artifacts(
+            self._artifact_cache,
+            storage,
+            UnpackLimits(
+                max_bytes=fleet.max_artifact_bytes,
+                max_files=fleet.max_artifact_files,
+                max_ratio=fleet.max_compression_ratio,
+            ),
+            settings.storage.file_roots,
+            self._executor,
+        )
+        self.models = InstanceModels(
+            self._instances,
+            self._instances_dir,
+            self._launcher,
+            self._artifacts,
+            self._artifact_cache,
+        )
+        self.adapters = Adapters(
+            self._instances_dir,
+            self._artifacts,
+            self._artifact_cache,
+            self._own_server_of,
+            self._adapters_changed,
+        )
         self._watchers: list[Callable[[str], None]] = []
-        self._model_watchers: list[Callable[[str], None]] = []
         self.on_usage: Callable[[str, str, str, Mapping[str, Any]], None] = lambda *_: None
         """Takes an endpoint, a variant, an instance of it by its id, and what that uses."""
 
@@ -144,19 +142,6 @@ class Fleet:
         self._capacity = Capacity(machine, self._settings.fleet.capacity)
         await asyncio.to_thread(self._artifact_cache.open)
         await asyncio.to_thread(self._environment_cache.open)
-        fleet = self._settings.fleet
-        limits = UnpackLimits(
-            max_bytes=fleet.max_artifact_bytes,
-            max_files=fleet.max_artifact_files,
-            max_ratio=fleet.max_compression_ratio,
-        )
-        self._artifacts = Artifacts(
-            self._artifact_cache,
-            self._storage,
-            limits,
-            self._settings.storage.file_roots,
-            self._executor,
-        )
         self._preparation = Preparation(
             self._settings,
             self._artifacts,
@@ -166,20 +151,11 @@ class Fleet:
             model_variables=self._model_variables,
             environ=self._environ,
         )
-        self.adapters = Adapters(
-            self._instances_dir,
-            self._artifacts,
-            self._artifact_cache,
-            self._own_server_of,
-            self._adapters_changed,
-        )
         running = await self._launcher.open()
         for instance_id in running:
             self._adopt(instance_id)
         for instance in self._instances.values():
-            if isinstance(instance.models, ServedModels):
-                with contextlib.suppress(TransientError):
-                    await instance.models.adopt()
+            await self.models.adopt(instance)
         strangers = {path.name for path in self._instances_dir.iterdir()} - set(running)
         specs = {self._instances_dir / name / "spec.json" for name in strangers}
         killed = await asyncio.to_thread(kill_leftovers, specs)
@@ -220,7 +196,7 @@ class Fleet:
     async def start(self, order: InstanceOrder) -> None:
         """Start an instance, unless one of this id was started and is not gone yet."""
         if order.id not in self._instances:
-            instance = _Instance(
+            instance = FleetInstance(
                 order.id,
                 order.endpoint_name,
                 order.variant_name,
@@ -290,118 +266,6 @@ class Fleet:
         """Give back what ``reserve_host`` took."""
         self._capacity.release(instance_id)
 
-    # Models of multi-model endpoints ------------------------------------------------------
-
-    def watch_models(self, watcher: Callable[[str], None]) -> None:
-        """Have ``watcher`` called with an instance's id when its models may have changed."""
-        self._model_watchers.append(watcher)
-
-    def multi_model(self, instance_id: str) -> MultiModel | None:
-        """Return what to know about an instance's models; None where it has none to load."""
-        instance = self._instances.get(instance_id)
-        return None if instance is None else instance.multi_model
-
-    def model_instances(self, endpoint_name: str | None = None) -> list[str]:
-        """Return the instances that models can be loaded on: of one endpoint, or all."""
-        return [
-            instance.id
-            for instance in self._instances.values()
-            if instance.models is not None and endpoint_name in (None, instance.endpoint_name)
-        ]
-
-    def held_models(self, instance_id: str) -> tuple[HeldModel, ...]:
-        """Return the models of an instance that take calls now."""
-        instance = self._instances.get(instance_id)
-        if instance is None or instance.models is None or instance.stopping is not None:
-            return ()
-        return instance.models.held()
-
-    def spare_memory_kib(self, instance_id: str) -> int:
-        """Return what an instance's memory for models holds beside models."""
-        instance = self._instances.get(instance_id)
-        if instance is None or instance.models is None:
-            return 0
-        return instance.models.spare_memory_kib()
-
-    async def fetch_model(self, instance_id: str, name: str) -> None:
-        """Bring a model's files to an instance.
-
-        Raises:
-            NotFound: There is no such model.
-            AccessDenied: The server's credentials do not do.
-            PermanentError: It cannot be used: no archive, or too large.
-            TransientError: The storage, or the instance, is away.
-        """
-        instance = self._of_models(instance_id)
-        assert instance.multi_model is not None
-        source = ArtifactSource(url=instance.multi_model.url_of(name))
-        artifact = await self._artifacts.fetch(source, holder=_model_holder(instance_id, name))
-        place = self._model_place(instance_id, name)
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "name").write_text(name)
-        link(place / "model", artifact.directory)
-
-    async def load_model(self, instance_id: str, name: str) -> None:
-        """Load a model that was fetched; return when it takes calls.
-
-        Raises:
-            ModelNotLoaded: It cannot be loaded; the text says why.
-            OutOfModelMemory: Not without unloading another one first.
-            TransientError: The instance is away.
-        """
-        holder = self._of_models(instance_id).models
-        assert holder is not None
-        await holder.load(name, self._model_place(instance_id, name))
-
-    async def unload_model(self, instance_id: str, name: str) -> None:
-        """Unload a model; return when its memory is free. Its files stay in the cache.
-
-        Raises:
-            TransientError: The instance is away.
-        """
-        holder = self._of_models(instance_id).models
-        assert holder is not None
-        await holder.unload(name)
-        await self.forget_model(instance_id, name)
-
-    async def forget_model(self, instance_id: str, name: str) -> None:
-        """Let go of a model's files."""
-        await asyncio.to_thread(remove_tree, self._model_place(instance_id, name))
-        self._artifact_cache.release(_model_holder(instance_id, name))
-
-    def _of_models(self, instance_id: str) -> _Instance:
-        instance = self._instances.get(instance_id)
-        if instance is None or instance.models is None or instance.stopping is not None:
-            raise TransientError(f"instance {instance_id} is gone")
-        return instance
-
-    def _model_place(self, instance_id: str, name: str) -> Path:
-        return self._instances_dir / instance_id / "models" / model_id(name)
-
-    def _use_models(self, instance: _Instance, spec: Mapping[str, Any]) -> None:
-        """Make an instance ready for models, if it is one of a multi-model endpoint."""
-        facts = read_multi_model(spec)
-        if facts is None:
-            return
-        instance.multi_model = facts
-        directory = self._instances_dir / instance.id
-
-        def status() -> InstanceStatus | None:
-            return self._launcher.status(instance.id)
-
-        def tell(request: Mapping[str, Any]) -> None:
-            self._launcher.tell(instance.id, request)
-
-        def address() -> str | None:
-            now = status()
-            workers = now.containers[0].workers if now is not None and now.containers else ()
-            return workers[0] if workers else None
-
-        if facts.style == "handler":
-            instance.models = HostedModels(spec, directory, status, tell)
-        else:
-            instance.models = ServedModels(directory, address, facts.load_timeout_s)
-
     # One instance -------------------------------------------------------------------------
 
     def _files(self, instance_id: str, log_path: str = "") -> InstanceFiles:
@@ -411,7 +275,7 @@ class Fleet:
             log=self._log_dir / (log_path or f"endpoints/{instance_id}.log"),
         )
 
-    async def _start(self, instance: _Instance, order: InstanceOrder) -> None:
+    async def _start(self, instance: FleetInstance, order: InstanceOrder) -> None:
         files = self._files(order.id, order.log_path)
         try:
             reservation = await self._reserve(order)
@@ -419,7 +283,7 @@ class Fleet:
                 order, files, reservation, lambda phase: self._enter(instance, phase)
             )
             await self._launch(order, files)
-            self._use_models(instance, json.loads(files.spec.read_text()))
+            self.models.use(instance, json.loads(files.spec.read_text()))
         except PermanentError as error:
             log.warning("instance %s cannot be run: %s", order.label, error)
             instance.failure = error.message
@@ -441,7 +305,7 @@ class Fleet:
                     raise
                 await asyncio.wait(stopping, return_when=asyncio.FIRST_COMPLETED)
 
-    def _look_at_start(self, instance: _Instance, task: asyncio.Task[None]) -> None:
+    def _look_at_start(self, instance: FleetInstance, task: asyncio.Task[None]) -> None:
         """Turn a fault of ours into a failure that somebody sees, for nobody awaits the task."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -468,7 +332,7 @@ class Fleet:
                 log.warning("instance %s: %s; trying again", order.id, error)
                 await asyncio.sleep(pause)
 
-    async def _stop(self, instance: _Instance) -> None:
+    async def _stop(self, instance: FleetInstance) -> None:
         self._changed(instance)
         if instance.starting is not None:
             instance.starting.cancel()
@@ -495,87 +359,45 @@ class Fleet:
 
     def _adopt(self, instance_id: str) -> None:
         """Take over an instance that runs; what it holds is read from its own files."""
-        files = self._files(instance_id)
         try:
-            spec = json.loads(files.spec.read_text())
-            instance = _Instance(
-                instance_id, spec["endpoint"], spec["variant"], phase=Phase.LOADING
-            )
-            held = spec["reservation"]
-            reservation = Reservation(
-                vcpus=held["vcpus"], memory_mib=held["memory_mib"], gpus=tuple(held["gpus"])
-            )
-            containers = spec["containers"]
-            instance.container_names = tuple(container["name"] for container in containers)
-            pythons = [container["python"] for container in containers]
-            links = [
-                Path(container[name])
-                for container in containers
-                for name in ("model_dir", "code_dir")
-            ]
+            spec = json.loads(self._files(instance_id).spec.read_text())
+            running = read_running(spec)
         except (OSError, ValueError, KeyError, TypeError) as error:
             # It runs, but nobody knows what it is; `discard` will stop it.
             log.warning("instance %s has no usable spec.json: %r", instance_id, error)
-            self._instances[instance_id] = _Instance(instance_id, "", "")
+            self._instances[instance_id] = FleetInstance(instance_id, "", "")
             return
+        instance = FleetInstance(
+            instance_id,
+            running.endpoint_name,
+            running.variant_name,
+            phase=Phase.LOADING,
+            container_names=running.container_names,
+        )
         self._instances[instance_id] = instance
-        self._use_models(instance, spec)
+        self.models.use(instance, spec)
+        self.models.hold(instance_id)
         self.adapters.adopt(instance_id)
-        for place in (files.directory / "models").glob("*"):
-            with contextlib.suppress(OSError):
-                holder = _model_holder(instance_id, (place / "name").read_text())
-                self._hold(self._artifact_cache, (place / "model").readlink(), holder)
-        self._capacity.restore(instance_id, reservation)
-        for shared in links:
+        self._capacity.restore(instance_id, running.reservation)
+        for shared in running.links:
             if shared.is_symlink():
-                self._hold(self._artifact_cache, shared.readlink(), instance_id)
-        for python in pythons:
-            self._hold(self._environment_cache, Path(python), instance_id)
-
-    def _hold(self, cache: Cache, path: Path, instance_id: str) -> None:
-        if path.is_relative_to(cache.directory):
-            cache.hold(path.relative_to(cache.directory).parts[0], instance_id)
+                self._artifact_cache.hold_path(shared.readlink(), instance_id)
+        for python in running.pythons:
+            self._environment_cache.hold_path(python, instance_id)
 
     def _give_back(self, instance_id: str) -> None:
         self._capacity.release(instance_id)
         self._artifact_cache.release(instance_id)
-        self._artifact_cache.release_all(_model_holder(instance_id, ""))
+        self.models.let_go(instance_id)
         self.adapters.forget(instance_id)
         self._environment_cache.release(instance_id)
 
-    def _observe(self, instance: _Instance) -> ObservedInstance:
-        status = self._launcher.status(instance.id)
-        phase = None
-        if instance.stopping is not None:
-            status = InstanceStatus(state=InstanceState.STOPPING)
-        elif instance.failure is not None:
-            status = InstanceStatus(state=InstanceState.FAILED, reason=instance.failure)
-        elif status is None:
-            status = InstanceStatus(state=InstanceState.STARTING)
-        elif status.state in FINAL:
-            # A host that was lost says nothing of its containers: all of them are gone.
-            names = status.failed_containers or instance.container_names
-            owner = owner_of(instance.endpoint_name, instance.variant_name)
-            reason = ping_failed(names, owner, status.reason)
-            status = replace(status, reason=reason)
-        if status.state is InstanceState.STARTING:
-            phase = instance.phase
-        if instance.multi_model is not None:
-            status = _without_workers(instance.id, status)
-        return ObservedInstance(
-            id=instance.id,
-            endpoint_name=instance.endpoint_name,
-            variant_name=instance.variant_name,
-            state=status.state,
-            phase=phase,
-            reason=status.reason,
-            containers=status.containers,
-            wanted_workers=status.wanted_workers,
-        )
+    def _observe(self, instance: FleetInstance) -> ObservedInstance:
+        return observed(instance, self._launcher.status(instance.id))
 
     # Telling others -----------------------------------------------------------------------
 
-    def _enter(self, instance: _Instance, phase: Phase) -> None:
+    def _enter(self, instance: FleetInstance, phase: Phase) -> None:
         if instance.phase is not phase:
             instance.phase = phase
             self._changed(instance)
@@ -584,16 +406,8 @@ class Fleet:
         instance = self._instances.get(instance_id)
         if instance is None:
             return
-        if instance.models is not None:
-            instance.models.changed()
-            for watcher in list(self._model_watchers):
-                watcher(instance_id)
-            # Models come and go by the second, and are no business of the endpoint's loop.
-            now = self._observe(instance)
-            if now == instance.told:
-                return
-            instance.told = now
-        self._changed(instance)
+        if instance.models is None or self.models.changed(instance, self._observe(instance)):
+            self._changed(instance)
 
     def _own_server_of(self, instance_id: str) -> str | None:
         """Return where a user's own server listens; empty for a handler, None while it does not."""
@@ -622,23 +436,6 @@ class Fleet:
             return
         self.on_usage(instance.endpoint_name, instance.variant_name, instance_id, usage)
 
-    def _changed(self, instance: _Instance) -> None:
+    def _changed(self, instance: FleetInstance) -> None:
         for watcher in list(self._watchers):
             watcher(instance.endpoint_name)
-
-
-def _model_holder(instance_id: str, name: str) -> str:
-    """Return who holds the files of one model in the cache."""
-    return f"{instance_id} {name}"
-
-
-def _without_workers(instance_id: str, status: InstanceStatus) -> InstanceStatus:
-    """Return the status of an instance whose models have the addresses, not the instance itself.
-
-    Gateways hear of models by themselves; what they route to is "the models of this instance".
-    """
-    containers: tuple[ContainerRoute, ...] = ()
-    if status.state is InstanceState.HEALTHY:
-        workers = (f"models:{instance_id}",)
-        containers = tuple(replace(container, workers=workers) for container in status.containers)
-    return replace(status, containers=containers, models=())
