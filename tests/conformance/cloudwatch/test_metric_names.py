@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from botocore.exceptions import ClientError
 
 from async_endpoints import ECHO as FAILS_IF_ASKED
 from async_endpoints import deploy_async, put_input, wait_for_end
+from components import ComponentEndpoint
 from handlers import ECHO
 from multi_models import MultiModelEndpoint
 from server import IMAGE, ROLE, Server, wait_for
 from transforms import a_model, finish, start
 
-CALLS, INSTANCES, JOBS = (
+CALLS, INSTANCES, COMPONENTS, JOBS = (
     "AWS/SageMaker",
     "/aws/sagemaker/Endpoints",
+    "/aws/sagemaker/InferenceComponents",
     "/aws/sagemaker/TransformJobs",
 )
 
@@ -29,6 +32,7 @@ ENDPOINT = ("EndpointName",)
 VARIANT = ("EndpointName", "VariantName")
 CONFIG = ("EndpointConfigName", "EndpointName", "VariantName")
 CONTAINER = ("ContainerName", "EndpointName", "VariantName")
+COMPONENT = ("InferenceComponentName",)
 HOST = ("Host",)
 
 Table = Mapping[tuple[str, tuple[str, ...], str], str]
@@ -101,6 +105,27 @@ EXPECTED: Mapping[str, Table] = {
         ),
         **rows(CALLS, VARIANT, "Microseconds", "RequestDownloadLatency", "ResponseUploadLatency"),
         **rows(CALLS, VARIANT, "Milliseconds", "TimeInBacklog", "TotalProcessingTime"),
+    },
+    "parts": {
+        **{place: unit for place, unit in REAL_TIME.items() if place[0] != INSTANCES},
+        **rows(
+            CALLS,
+            COMPONENT,
+            "None",
+            "Invocations",
+            *ERRORS,
+            "InvocationsPerCopy",
+            "ConcurrentRequestsPerCopy",
+            "NoCapacityInvocationFailures",
+        ),
+        **rows(CALLS, COMPONENT, "Microseconds", "ModelLatency", "OverheadLatency"),
+        **rows(
+            COMPONENTS,
+            COMPONENT,
+            "Percent",
+            "CPUUtilizationNormalized",
+            "MemoryUtilizationNormalized",
+        ),
     },
 }
 OF_A_JOB: Table = rows(JOBS, HOST, "Percent", *USAGE)
@@ -236,15 +261,23 @@ def later(server: Server) -> None:
     call(put_input(server, "lost", b"good"))
 
 
-MAKERS = {"updated": updated, "chained": chained, "many": many, "later": later}
+def parts(server: Server) -> None:
+    endpoint = ComponentEndpoint(server, "parts").create()
+    endpoint.component("parts", endpoint.model("part"))
+    endpoint.invoke("parts")
+    endpoint.scale("parts", 0)
+    with pytest.raises(ClientError, match="has no capacity"):
+        endpoint.invoke("parts")
+    endpoint.scale("parts", 1)
+
+
+MAKERS = {"updated": updated, "chained": chained, "many": many, "later": later, "parts": parts}
 
 
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_an_endpoint_has_the_metrics_of_its_kind(server: Server, kind: str) -> None:
     MAKERS[kind](server)
-    wait_for_table(
-        server, EXPECTED[kind], lambda metric: metric.dimensions.get("EndpointName") == kind
-    )
+    wait_for_table(server, EXPECTED[kind], lambda metric: kind in metric.dimensions.values())
 
 
 SLOW_ROWS = """
@@ -288,6 +321,7 @@ def test_a_transform_job_has_those_of_its_hosts_and_no_others(server: Server) ->
 
 def test_the_guides_name_all_of_them() -> None:
     guides = Path(__file__).parents[3] / "docs" / "guides"
-    text = "".join((guides / name).read_text() for name in ("metrics.md", "async.md"))
+    pages = ("metrics.md", "async.md", "inference-components.md")
+    text = "".join((guides / page).read_text() for page in pages)
     names = {name for each in (*EXPECTED.values(), OF_A_JOB) for _, _, name in each}
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []
