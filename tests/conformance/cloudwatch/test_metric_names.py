@@ -6,6 +6,7 @@ as useless to an alarm as one that is not there.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from components import ComponentEndpoint
 from handlers import ECHO
 from multi_models import MultiModelEndpoint
 from server import IMAGE, ROLE, Server, wait_for
+from serverless import call, deploy_serverless
 from transforms import a_model, finish, start
 
 CALLS, INSTANCES, COMPONENTS, JOBS = (
@@ -105,6 +107,25 @@ EXPECTED: Mapping[str, Table] = {
         ),
         **rows(CALLS, VARIANT, "Microseconds", "RequestDownloadLatency", "ResponseUploadLatency"),
         **rows(CALLS, VARIANT, "Milliseconds", "TimeInBacklog", "TotalProcessingTime"),
+    },
+    "asleep": {
+        **REAL_TIME,
+        **rows(CALLS, VARIANT, "Microseconds", "ModelSetupTime"),
+        **rows(
+            CALLS,
+            VARIANT,
+            "None",
+            "ServerlessConcurrentExecutionsUtilization",
+            "ServerlessProvisionedConcurrencyUtilization",
+        ),
+        **rows(
+            CALLS,
+            VARIANT,
+            "Count",
+            "ServerlessProvisionedConcurrencyExecutions",
+            "ServerlessProvisionedConcurrencyInvocations",
+            "ServerlessProvisionedConcurrencySpilloverInvocations",
+        ),
     },
     "parts": {
         **{place: unit for place, unit in REAL_TIME.items() if place[0] != INSTANCES},
@@ -245,20 +266,20 @@ def later(server: Server) -> None:
     nowhere = "arn:aws:sns:us-east-1:123456789012:nowhere"
     deploy_async(server, "later", FAILS_IF_ASKED, topics={"ErrorTopic": nowhere})
 
-    def call(location: str) -> None:
+    def ask(location: str) -> None:
         reply = server.runtime.invoke_endpoint_async(
             EndpointName="later", InputLocation=location, ContentType="text/plain"
         )
         wait_for_end(server, "later", reply["InferenceId"])
 
-    call(put_input(server, "good", b"good"))
-    call(put_input(server, "bad", b"fail"))
-    call("s3://inputs/not-there")
-    call(put_input(server, "slow", b"sleep 3"))  # so long that its age is measured
+    ask(put_input(server, "good", b"good"))
+    ask(put_input(server, "bad", b"fail"))
+    ask("s3://inputs/not-there")
+    ask(put_input(server, "slow", b"sleep 3"))  # so long that its age is measured
     for listed in server.s3.list_objects_v2(Bucket="results")["Contents"]:
         server.s3.delete_object(Bucket="results", Key=listed["Key"])
     server.s3.delete_bucket(Bucket="results")
-    call(put_input(server, "lost", b"good"))
+    ask(put_input(server, "lost", b"good"))
 
 
 def parts(server: Server) -> None:
@@ -271,7 +292,22 @@ def parts(server: Server) -> None:
     endpoint.scale("parts", 1)
 
 
-MAKERS = {"updated": updated, "chained": chained, "many": many, "later": later, "parts": parts}
+def asleep(server: Server) -> None:
+    """One call has the worker that is provisioned, the other has to wait for a second one."""
+    deploy_serverless(server, "asleep", MaxConcurrency=3, ProvisionedConcurrency=1)
+    with ThreadPoolExecutor() as pool:
+        for answer in [pool.submit(call, server, "asleep", "sleep 2") for _ in range(2)]:
+            answer.result()
+
+
+MAKERS = {
+    "updated": updated,
+    "chained": chained,
+    "many": many,
+    "later": later,
+    "asleep": asleep,
+    "parts": parts,
+}
 
 
 @pytest.mark.parametrize("kind", EXPECTED)
@@ -321,7 +357,7 @@ def test_a_transform_job_has_those_of_its_hosts_and_no_others(server: Server) ->
 
 def test_the_guides_name_all_of_them() -> None:
     guides = Path(__file__).parents[3] / "docs" / "guides"
-    pages = ("metrics.md", "async.md", "inference-components.md")
+    pages = ("metrics.md", "async.md", "inference-components.md", "serverless.md")
     text = "".join((guides / page).read_text() for page in pages)
     names = {name for each in (*EXPECTED.values(), OF_A_JOB) for _, _, name in each}
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []
