@@ -13,6 +13,7 @@ from botocore.session import get_session
 
 from autoscaling_cases import activities, names, wait_for_activities
 from clary.api.coverage import coverage
+from components import ComponentEndpoint
 from handlers import ECHO
 from server import IMAGE, ROLE, Server
 
@@ -36,6 +37,7 @@ LISTS: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("logs", "FilterLogEvents"): ("events", {"logGroupName": "paged-0"}),
     ("sagemaker", "ListEndpointConfigs"): ("EndpointConfigs", {}),
     ("sagemaker", "ListEndpoints"): ("Endpoints", {}),
+    ("sagemaker", "ListInferenceComponents"): ("InferenceComponents", {}),
     ("sagemaker", "ListModels"): ("Models", {}),
     ("sagemaker", "ListTransformJobs"): ("TransformJobSummaries", {}),
 }
@@ -88,6 +90,10 @@ def make_resources_of_sagemaker(server: Server) -> None:
     )
     sagemaker.create_endpoint(EndpointName="paged", EndpointConfigName="paged")
     server.wait_for_status("paged", "InService")
+
+    components = ComponentEndpoint(server, "components").create()
+    for number in range(3):
+        components.component(f"part-{number}", "paged", cores=0.5, wait=False)
 
 
 def variant(name: str, model: str) -> dict[str, Any]:

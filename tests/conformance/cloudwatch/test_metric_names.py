@@ -6,22 +6,27 @@ as useless to an alarm as one that is not there.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from botocore.exceptions import ClientError
 
 from async_endpoints import ECHO as FAILS_IF_ASKED
 from async_endpoints import deploy_async, put_input, wait_for_end
+from components import ComponentEndpoint
 from handlers import ECHO
 from multi_models import MultiModelEndpoint
 from server import IMAGE, ROLE, Server, wait_for
+from serverless import call, deploy_serverless
 from transforms import a_model, finish, start
 
-CALLS, INSTANCES, JOBS = (
+CALLS, INSTANCES, COMPONENTS, JOBS = (
     "AWS/SageMaker",
     "/aws/sagemaker/Endpoints",
+    "/aws/sagemaker/InferenceComponents",
     "/aws/sagemaker/TransformJobs",
 )
 
@@ -29,6 +34,7 @@ ENDPOINT = ("EndpointName",)
 VARIANT = ("EndpointName", "VariantName")
 CONFIG = ("EndpointConfigName", "EndpointName", "VariantName")
 CONTAINER = ("ContainerName", "EndpointName", "VariantName")
+COMPONENT = ("InferenceComponentName",)
 HOST = ("Host",)
 
 Table = Mapping[tuple[str, tuple[str, ...], str], str]
@@ -101,6 +107,46 @@ EXPECTED: Mapping[str, Table] = {
         ),
         **rows(CALLS, VARIANT, "Microseconds", "RequestDownloadLatency", "ResponseUploadLatency"),
         **rows(CALLS, VARIANT, "Milliseconds", "TimeInBacklog", "TotalProcessingTime"),
+    },
+    "asleep": {
+        **REAL_TIME,
+        **rows(CALLS, VARIANT, "Microseconds", "ModelSetupTime"),
+        **rows(
+            CALLS,
+            VARIANT,
+            "None",
+            "ServerlessConcurrentExecutionsUtilization",
+            "ServerlessProvisionedConcurrencyUtilization",
+        ),
+        **rows(
+            CALLS,
+            VARIANT,
+            "Count",
+            "ServerlessProvisionedConcurrencyExecutions",
+            "ServerlessProvisionedConcurrencyInvocations",
+            "ServerlessProvisionedConcurrencySpilloverInvocations",
+        ),
+    },
+    "parts": {
+        **{place: unit for place, unit in REAL_TIME.items() if place[0] != INSTANCES},
+        **rows(
+            CALLS,
+            COMPONENT,
+            "None",
+            "Invocations",
+            *ERRORS,
+            "InvocationsPerCopy",
+            "ConcurrentRequestsPerCopy",
+            "NoCapacityInvocationFailures",
+        ),
+        **rows(CALLS, COMPONENT, "Microseconds", "ModelLatency", "OverheadLatency"),
+        **rows(
+            COMPONENTS,
+            COMPONENT,
+            "Percent",
+            "CPUUtilizationNormalized",
+            "MemoryUtilizationNormalized",
+        ),
     },
 }
 OF_A_JOB: Table = rows(JOBS, HOST, "Percent", *USAGE)
@@ -220,31 +266,54 @@ def later(server: Server) -> None:
     nowhere = "arn:aws:sns:us-east-1:123456789012:nowhere"
     deploy_async(server, "later", FAILS_IF_ASKED, topics={"ErrorTopic": nowhere})
 
-    def call(location: str) -> None:
+    def ask(location: str) -> None:
         reply = server.runtime.invoke_endpoint_async(
             EndpointName="later", InputLocation=location, ContentType="text/plain"
         )
         wait_for_end(server, "later", reply["InferenceId"])
 
-    call(put_input(server, "good", b"good"))
-    call(put_input(server, "bad", b"fail"))
-    call("s3://inputs/not-there")
-    call(put_input(server, "slow", b"sleep 3"))  # so long that its age is measured
+    ask(put_input(server, "good", b"good"))
+    ask(put_input(server, "bad", b"fail"))
+    ask("s3://inputs/not-there")
+    ask(put_input(server, "slow", b"sleep 3"))  # so long that its age is measured
     for listed in server.s3.list_objects_v2(Bucket="results")["Contents"]:
         server.s3.delete_object(Bucket="results", Key=listed["Key"])
     server.s3.delete_bucket(Bucket="results")
-    call(put_input(server, "lost", b"good"))
+    ask(put_input(server, "lost", b"good"))
 
 
-MAKERS = {"updated": updated, "chained": chained, "many": many, "later": later}
+def parts(server: Server) -> None:
+    endpoint = ComponentEndpoint(server, "parts").create()
+    endpoint.component("parts", endpoint.model("part"))
+    endpoint.invoke("parts")
+    endpoint.scale("parts", 0)
+    with pytest.raises(ClientError, match="has no capacity"):
+        endpoint.invoke("parts")
+    endpoint.scale("parts", 1)
+
+
+def asleep(server: Server) -> None:
+    """One call has the worker that is provisioned, the other has to wait for a second one."""
+    deploy_serverless(server, "asleep", MaxConcurrency=3, ProvisionedConcurrency=1)
+    with ThreadPoolExecutor() as pool:
+        for answer in [pool.submit(call, server, "asleep", "sleep 2") for _ in range(2)]:
+            answer.result()
+
+
+MAKERS = {
+    "updated": updated,
+    "chained": chained,
+    "many": many,
+    "later": later,
+    "asleep": asleep,
+    "parts": parts,
+}
 
 
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_an_endpoint_has_the_metrics_of_its_kind(server: Server, kind: str) -> None:
     MAKERS[kind](server)
-    wait_for_table(
-        server, EXPECTED[kind], lambda metric: metric.dimensions.get("EndpointName") == kind
-    )
+    wait_for_table(server, EXPECTED[kind], lambda metric: kind in metric.dimensions.values())
 
 
 SLOW_ROWS = """
@@ -288,6 +357,7 @@ def test_a_transform_job_has_those_of_its_hosts_and_no_others(server: Server) ->
 
 def test_the_guides_name_all_of_them() -> None:
     guides = Path(__file__).parents[3] / "docs" / "guides"
-    text = "".join((guides / name).read_text() for name in ("metrics.md", "async.md"))
+    pages = ("metrics.md", "async.md", "inference-components.md", "serverless.md")
+    text = "".join((guides / page).read_text() for page in pages)
     names = {name for each in (*EXPECTED.values(), OF_A_JOB) for _, _, name in each}
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []
