@@ -31,6 +31,14 @@ def test_the_example_wakes_a_model_from_zero(server: Server, tmp_path: Path) -> 
     done = in_a_terminal(server, "\n".join(lines), tmp_path, timeout_s=300)
     assert done.returncode == 0, done.stderr
     *serving, refused, answer = done.stdout.splitlines()
+    called = server.cli("invoke", "shared", "--component", "double", "-d", "[1, 2]")
+    assert called.stdout == "[2, 4]"
+    lines = server.cli("describe", "shared").stdout.splitlines()
+    shown = [line.split() for line in lines if line.startswith(("double", "triple"))]
+    assert [row[:6] for row in shown] == [
+        ["double", "InService", "2", "of", "2", "double"],
+        ["triple", "InService", "1", "of", "1", "triple"],
+    ]
     page = (ROOT / PAGE).read_text()
     assert "\n".join(serving) in page
     assert f"{refused}\n{answer}" in page

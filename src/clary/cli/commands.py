@@ -155,6 +155,10 @@ def invoke(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the answer to a file.")
     ] = None,
+    component: Annotated[
+        str | None,
+        typer.Option(help="Inference component of the endpoint that takes it.", metavar="C"),
+    ] = None,
     asynchronous: Annotated[
         bool,
         typer.Option(
@@ -173,6 +177,8 @@ def invoke(
 ) -> None:
     """Send one request to an endpoint and print the answer."""
     if asynchronous:
+        if component is not None:
+            raise typer.BadParameter("--component cannot be used with --async")
         from clary.cli import invoking_async
 
         invoking_async.invoke_async(
@@ -189,7 +195,15 @@ def invoke(
         raise typer.BadParameter("--wait is for calls with --async")
     from clary.cli import invoking
 
-    invoking.invoke(_api(), name, data, content_type=content_type, accept=accept, output=output)
+    invoking.invoke(
+        _api(),
+        name,
+        data,
+        content_type=content_type,
+        accept=accept,
+        output=output,
+        component=component,
+    )
 
 
 @app.command("ls")

@@ -30,6 +30,7 @@ def invoke(
     content_type: str | None,
     accept: str | None,
     output: Path | None,
+    component: str | None = None,
 ) -> None:
     """Send a request and print the answer.
 
@@ -40,6 +41,7 @@ def invoke(
         content_type: Type of the body; None to find out.
         accept: Type to ask for; None to leave it to the handler.
         output: File for the answer; None for standard output.
+        component: Inference component that takes it; None: the endpoint has none.
 
     Raises:
         CommandFailed: The call failed; the model's own words are in the message.
@@ -49,6 +51,7 @@ def invoke(
         "Body": read_body(data),
         "ContentType": content_type or guess_content_type(data),
         **({"Accept": accept} if accept else {}),
+        **({"InferenceComponentName": component} if component else {}),
     }
     try:
         reply = api.call("sagemaker-runtime", "invoke_endpoint", **parameters)

@@ -4,12 +4,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clary.cli.api import Api
+from clary.cli.api import Api, Refused
 from clary.cli.output import STATUS_STYLES, ago, print_json, print_table, stdout
 
 MODEL_COLUMNS = (
     "MODEL", "STATE", "MEMORY", "USED", "CALLS", "LOADS", "EVICTIONS"
 )  # fmt: skip
+COMPONENT_COLUMNS = ("COMPONENT", "STATUS", "COPIES", "RUNS", "REASON")
 
 
 def list_endpoints(api: Api, *, as_json: bool) -> None:
@@ -34,8 +35,10 @@ def describe(api: Api, name: str, *, as_json: bool) -> None:
     inside = api.get_json(f"/_clary/endpoints/{name}")
     instances = inside.get("instances") or []
     models = api.get_json(f"/_clary/endpoints/{name}/models").get("models") or []
+    components = _components(api, name)
     if as_json:
-        print_json({**endpoint, "Instances": instances, **({"Models": models} if models else {})})
+        more = {"Models": models, "InferenceComponents": components}
+        print_json({**endpoint, "Instances": instances, **{k: v for k, v in more.items() if v}})
         return
     console = stdout()
     for label, value in _facts(endpoint):
@@ -53,6 +56,9 @@ def describe(api: Api, name: str, *, as_json: bool) -> None:
     if models:
         console.print()
         print_table(MODEL_COLUMNS, map(_model, models), console)
+    if components:
+        console.print()
+        print_table(COMPONENT_COLUMNS, map(_component, components), console)
 
 
 def logs(
@@ -93,6 +99,46 @@ def _variant(variant: Mapping[str, Any]) -> tuple[str, str, str, str]:
         str(current) if current == desired else f"{current} of {desired}",
         f"{variant.get('CurrentWeight', 1.0):g}",
         ", ".join(images),
+    )
+
+
+def _components(api: Api, endpoint_name: str) -> list[dict[str, Any]]:
+    """Return the inference components of an endpoint, as they are described."""
+    listed = api.pages(
+        "sagemaker",
+        "list_inference_components",
+        "InferenceComponents",
+        EndpointNameEquals=endpoint_name,
+        SortBy="Name",
+        SortOrder="Ascending",
+    )
+    found = []
+    for item in listed:
+        try:
+            described = api.call(
+                "sagemaker",
+                "describe_inference_component",
+                InferenceComponentName=item["InferenceComponentName"],
+            )
+        except Refused as error:
+            if not error.not_found:
+                raise
+            continue  # it went meanwhile
+        described.pop("ResponseMetadata", None)
+        found.append(described)
+    return found
+
+
+def _component(component: Mapping[str, Any]) -> tuple[str, ...]:
+    copies = component["RuntimeConfig"]
+    specification = component.get("Specification", {})
+    base = specification.get("BaseInferenceComponentName")
+    return (
+        component["InferenceComponentName"],
+        component["InferenceComponentStatus"],
+        f"{copies['CurrentCopyCount']} of {copies['DesiredCopyCount']}",
+        f"adapter of {base}" if base else specification.get("ModelName", ""),
+        component.get("FailureReason", ""),
     )
 
 
