@@ -1,5 +1,6 @@
 """Serverless endpoints: workers come with calls, and go when there are none."""
 
+import http.client
 import os
 import signal
 import threading
@@ -71,7 +72,7 @@ def test_a_burst_is_throttled_and_gets_no_other_error(server: Server) -> None:
 
     def one(number: int) -> str:
         together.wait(60)
-        return outcome(server, "burst", "sleep 1", client)
+        return outcome(server, "burst", "sleep 3", client)
 
     with ThreadPoolExecutor(50) as pool:
         outcomes = Counter(pool.map(one, range(50)))
@@ -254,7 +255,8 @@ def outcome_or_gone(server: Server, name: str) -> str:
 
 def test_a_worker_that_is_killed_under_a_call_fails_that_call_only(server: Server) -> None:
     deploy_serverless(server, "fragile")
-    pid = call(server, "fragile")["pid"]
+    # As slow as that, no call queues behind another.
+    pid = call(server, "fragile", "sleep 0.5")["pid"]
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(outcome, server, "fragile", "sleep 30")
         wait_for(lambda: call(server, "fragile")["pid"] != pid, what="another worker", timeout_s=30)
@@ -279,6 +281,31 @@ def test_after_the_death_of_everything_a_call_starts_from_zero(tmp_path: Any) ->
         wait_for_workers(server, "phoenix", 0)
         server.sagemaker.delete_endpoint(EndpointName="phoenix")
         wait_for(lambda: not server.pids("phoenix/"), what="everything of it to go", timeout_s=30)
+
+
+def test_several_gateways_share_the_limit(tmp_path: Any) -> None:
+    with Server(tmp_path, CLARY_GATEWAY_PROCESSES="3") as server:
+        deploy_serverless(server, "shared", MaxConcurrency=2)
+        # With a pool of one, most of these make a connection of their own, and the system spreads
+        # those over the gateways.
+        client = server.client("sagemaker-runtime", max_pool_connections=1)
+        together = threading.Barrier(12)
+
+        def one(number: int) -> str:
+            together.wait(60)
+            return outcome(server, "shared", "sleep 6", client)
+
+        with ThreadPoolExecutor(12) as pool:
+            outcomes = Counter(pool.map(one, range(12)))
+        assert set(outcomes) <= {"ok", "ThrottlingException"}
+        # The limit, and one more for each gateway that heard of the others too late.
+        assert 2 <= outcomes["ok"] <= 5
+        # Nobody counts what has ended: one after another they all work, whatever gateway it is.
+        for _ in range(12):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            connection.request("POST", "/endpoints/shared/invocations", b"hello")
+            assert connection.getresponse().status == 200
+            connection.close()
 
 
 def test_metrics_of_cold_starts_and_of_concurrency(server: Server) -> None:

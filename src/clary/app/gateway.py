@@ -6,13 +6,14 @@ import socket
 import sys
 
 from clary.app.role import Context, run_role
-from clary.app.server import ON_DEMAND
+from clary.app.server import ON_DEMAND, gateway_count
 from clary.gateway.capture_sender import CaptureSender
 from clary.gateway.forwarding import Service
 from clary.gateway.front import FrontDoor
 from clary.gateway.guard import Guard
 from clary.metrics.registry import Registry
 from clary.router.router import Router
+from clary.router.shared_counts import SharedCounts
 from clary.router.subscriber import Keys, Subscriber
 from clary.signing.keys import parse_key
 
@@ -25,6 +26,9 @@ async def run_gateway(context: Context) -> None:
     settings = context.settings
     registry = Registry(is_measured=settings.metrics.enabled)
     router = Router(settings.router, registry, settings.serverless)
+    if gateway_count(settings) > 1:
+        counts = SharedCounts(context.run_dir / "concurrency", context.life, int(sys.argv[3]))
+        router.serverless.shared = counts
     guard = Guard(auth_is_on=settings.auth_is_on, allowed_hosts=settings.server.allowed_hosts)
     names = ["control"] if settings.storage.s3_endpoint_url else ["control", "objects"]
     services = {

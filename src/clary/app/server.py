@@ -63,7 +63,7 @@ def prepare(settings: Settings) -> Path:
 def make_plan(settings: Settings) -> Plan:
     """Return the processes that a server with these settings has."""
     run = run_dir(settings.data_dir)
-    gateways = settings.gateway.processes or max((os.cpu_count() or 1) // CORES_PER_GATEWAY, 1)
+    gateways = gateway_count(settings)
     roles = [_role("control", run)]
     if not settings.storage.s3_endpoint_url:
         roles.append(_role("objects", run))
@@ -81,6 +81,11 @@ def make_plan(settings: Settings) -> Plan:
             'Use it with:  eval "$(clary env)"'
         ),
     )
+
+
+def gateway_count(settings: Settings) -> int:
+    """Return how many gateway processes a server with these settings has."""
+    return settings.gateway.processes or max((os.cpu_count() or 1) // CORES_PER_GATEWAY, 1)
 
 
 def _role(kind: str, run: Path, index: int | None = None) -> Role:

@@ -2,14 +2,14 @@
 
 The variant's workers come and go (``control/serverless.py``). A call goes to an idle worker, or to
 one that will surely be free sooner than a new one could be there; else it waits here, and control
-is told how many workers are needed. Warm calls need nobody but the worker. Each gateway counts the
-calls that it has itself.
+is told how many workers are needed. Warm calls need nobody but the worker. Several gateways add up
+what each has open (``shared_counts.py``).
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from clary.errors import (
 from clary.router.balancing import STALLED_AFTER_S
 from clary.router.invocation import Channel, Invocation, Resubmit
 from clary.router.pipeline import NOT_DIRECT
+from clary.router.shared_counts import SharedCounts
 from clary.router.table import Endpoint, Instance, Variant, Worker
 from clary.settings import ServerlessSettings
 
@@ -35,6 +36,8 @@ UNKNOWN_S = 1e6
 """Stands for a time that nobody knows."""
 LOOK_S = 0.01
 """How often it is looked whether a worker has become free while calls wait, in seconds."""
+DOUBT_S = 3 * LOOK_S
+"""How long a call waits for newer counts of other gateways before these refuse it, in seconds."""
 THROTTLED = "Rate exceeded"
 """AWS's words (runtime-errors.md 2)."""
 
@@ -48,6 +51,8 @@ class _Waiting:
     since: float
     time_left_s: float
     """Of the call's own time, which goes on once it is with a worker."""
+    is_admitted: bool = True
+    """Whether there is room for it, as far as is known. What other gateways say may be old."""
 
 
 class ServerlessCalls:
@@ -75,6 +80,10 @@ class ServerlessCalls:
         self._told: dict[Place, int] = {}
         """What control was told since then."""
         self._looking: asyncio.TimerHandle | None = None
+        self.shared: SharedCounts | None = None
+        """Counts of all gateway processes, where there are several."""
+        self._shown: dict[str, int] = {}
+        """What the others read of this one, where that is not 0."""
         self.say: Callable[[dict[str, Any]], None] = lambda message: None
         """Tells control something."""
 
@@ -87,8 +96,10 @@ class ServerlessCalls:
         """Take an endpoint of the routing table as it is now."""
         if endpoint is not None and endpoint.is_serverless:
             self._endpoints[name] = endpoint
-        else:
-            self._endpoints.pop(name, None)
+            if self.shared is not None:
+                self.shared.open(name)
+        elif self._endpoints.pop(name, None) is not None and self.shared is not None:
+            self.shared.close(name)
 
     # Calls --------------------------------------------------------------------------------
 
@@ -102,17 +113,25 @@ class ServerlessCalls:
         variant = _variant_of(endpoint, invocation)
         limits = variant.serverless
         assert limits is not None
-        waiting = len(self._lines.get(endpoint.name, ()))
+        name = endpoint.name
+        waiting = len(self._lines.get(name, ()))
         open_calls = waiting + sum(worker.channel.outstanding for worker in _workers(endpoint))
         counters = variant.counters
         if open_calls >= limits.max_concurrency:
             counters.throttled += 1
             raise Throttled(THROTTLED)
+        if self.shared is not None:
+            open_calls += self.shared.of_others(name)
+            if open_calls >= limits.max_concurrency:
+                self._keep(invocation, endpoint, variant, is_admitted=False)
+                return
         counters.note_concurrency(open_calls + 1, limits.provisioned)
+        if self.shared is not None:
+            self._show(name, self._shown.get(name, 0) + 1)
         if waiting:
             busy = sum(worker.channel.outstanding > 0 for worker in _workers(endpoint))
-            self._need(endpoint.name, variant, busy + waiting + 1)
-        elif self._place(invocation, endpoint.name, variant, 0):
+            self._need(name, variant, busy + waiting + 1)
+        elif self._place(invocation, name, variant, 0):
             return
         self._keep(invocation, endpoint, variant)
 
@@ -157,10 +176,18 @@ class ServerlessCalls:
         self._need(name, variant, busy + waiting + 1)
         return False
 
-    def _keep(self, invocation: Invocation, endpoint: Endpoint, variant: Variant) -> None:
+    def _keep(
+        self,
+        invocation: Invocation,
+        endpoint: Endpoint,
+        variant: Variant,
+        *,
+        is_admitted: bool = True,
+    ) -> None:
         now = time.monotonic()
         left_s = invocation.deadline - now
-        self._lines.setdefault(endpoint.name, deque()).append(_Waiting(invocation, now, left_s))
+        line = self._lines.setdefault(endpoint.name, deque())
+        line.append(_Waiting(invocation, now, left_s, is_admitted))
         invocation.variant = variant.name
         invocation.counters = variant.counters
         # Until it is with a worker only the time for a start counts.
@@ -182,8 +209,11 @@ class ServerlessCalls:
             return
         now = time.monotonic()
         kept: deque[_Waiting] = deque()
-        for waiting in line:
+        while line:
+            waiting = line.popleft()
             try:
+                if self._is_refused(waiting, endpoint, [*kept, *line], now):
+                    raise Throttled(THROTTLED)
                 error = self._try(waiting, endpoint, len(kept), now)
             except Overloaded as overloaded:
                 error = overloaded
@@ -209,6 +239,8 @@ class ServerlessCalls:
         """
         invocation = waiting.invocation
         variant = _variant_of(endpoint, invocation)
+        if not waiting.is_admitted:
+            return _STILL
         start_at = invocation.deadline
         invocation.deadline = now + waiting.time_left_s
         if self._place(invocation, endpoint.name, variant, ahead):
@@ -227,14 +259,61 @@ class ServerlessCalls:
             )
         return _STILL
 
-    def _look_soon(self) -> None:
-        if self._looking is None and self._lines:
-            self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+    def _open_calls(self, endpoint: Endpoint) -> int:
+        """Return how many calls this gateway has that were admitted."""
+        line = self._lines.get(endpoint.name, ())
+        sent = sum(worker.channel.outstanding for worker in _workers(endpoint))
+        return sent + sum(waiting.is_admitted for waiting in line)
 
-    def _look(self) -> None:
+    def _is_refused(
+        self, waiting: _Waiting, endpoint: Endpoint, others: Sequence[_Waiting], now: float
+    ) -> bool:
+        """Admit a call if there is room by now; return whether it has waited for long enough.
+
+        Args:
+            waiting: It may have been admitted before.
+            endpoint: Its endpoint.
+            others: That wait with it.
+            now: Monotonic clock.
+        """
+        if waiting.is_admitted:
+            return False
+        variant = _variant_of(endpoint, waiting.invocation)
+        limits = variant.serverless
+        assert limits is not None
+        open_calls = sum(worker.channel.outstanding for worker in _workers(endpoint))
+        open_calls += sum(other.is_admitted for other in others)
+        if self.shared is not None:
+            open_calls += self.shared.of_others(endpoint.name)
+        if open_calls < limits.max_concurrency:
+            waiting.is_admitted = True
+            variant.counters.note_concurrency(open_calls + 1, limits.provisioned)
+            return False
+        is_over = now - waiting.since >= DOUBT_S
+        variant.counters.throttled += is_over
+        return is_over
+
+    def _show(self, name: str, count: int) -> None:
+        assert self.shared is not None
+        self.shared.write(name, count)
+        if count:
+            self._shown[name] = count
+            self._look_soon()
+        else:
+            self._shown.pop(name, None)
+
+    def _look_soon(self) -> None:
+        if self._looking is None and (self._lines or self._shown):
+            self._looking = asyncio.get_running_loop().call_later(LOOK_S, self.look)
+
+    def look(self) -> None:
+        """Send what can be sent by now, and show the others what is open. The timer calls it."""
         self._looking = None
         for name in list(self._lines):
             self.drain(name)
+        for name in list(self._shown):
+            endpoint = self._endpoints.get(name)
+            self._show(name, 0 if endpoint is None else self._open_calls(endpoint))
         self._look_soon()
 
     # What control hears -------------------------------------------------------------------

@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,8 @@ from clary.errors import (
 from clary.metrics.registry import VariantCounters
 from clary.resources.routing_table import EndpointRoute, ServerlessRoute
 from clary.router.invocation import Invocation
-from clary.router.serverless import ServerlessCalls
+from clary.router.serverless import DOUBT_S, ServerlessCalls
+from clary.router.shared_counts import SharedCounts
 from clary.router.table import Endpoint, Instance, Variant, Worker
 from clary.settings import ServerlessSettings
 
@@ -85,14 +88,13 @@ class Site:
         return call
 
 
-def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run a test on an event loop, for calls that wait set a timer."""
 
-    def run() -> None:
-        asyncio.run(test())
+    @wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(test(*arguments, **named))
 
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
     return run
 
 
@@ -244,3 +246,48 @@ async def test_what_such_an_endpoint_does_not_have_is_refused() -> None:
         setattr(call, name, value)
         with pytest.raises(InvalidRequest):
             site.calls.submit(call, site.endpoint)
+
+
+@on_a_loop
+async def test_gateways_share_the_limit(tmp_path: Path) -> None:
+    first, second = Site(max_concurrency=2), Site(max_concurrency=2)
+    for slot, site in enumerate((first, second)):
+        site.calls.shared = SharedCounts(tmp_path, "life", slot)
+        site.route(Peer(concurrency=0))
+    first.submit()
+    first.submit()
+
+    late = second.submit()
+
+    assert late.peer is late.failure is None  # what it has heard may be old
+    await asyncio.sleep(2 * DOUBT_S)
+    assert isinstance(late.failure, Throttled)
+    assert second.counters.throttled == 1
+    (worker,) = first.endpoint.variants[0].instances[0].workers
+    worker.channel.outstanding = 1
+
+    first.calls.look()
+
+    assert second.submit().peer is not None
+    for site in (first, second):
+        site.calls.close()
+
+
+def test_shared_counts_of_another_life_and_of_a_dead_gateway_are_forgotten(tmp_path: Path) -> None:
+    old = SharedCounts(tmp_path, "old", 0)
+    old.open("e")
+    old.write("e", 7)
+
+    mine, other = SharedCounts(tmp_path, "new", 0), SharedCounts(tmp_path, "new", 1)
+    mine.open("e")
+    other.open("e")
+    other.write("e", 3)
+    assert (mine.of_others("e"), other.of_others("e")) == (3, 0)
+
+    again = SharedCounts(tmp_path, "new", 1)
+    again.open("e")
+
+    assert mine.of_others("e") == 0
+    assert not (tmp_path / "old").exists()
+    mine.close("e")
+    assert mine.of_others("e") == 0
