@@ -133,6 +133,7 @@ async def run_control(context: Context) -> None:
     async_metrics = AsyncMetrics(
         store.async_queue,
         store.async_leases,
+        store.outbox,
         metrics,
         clock,
         interval_s=settings.async_inference.backlog_interval_s,

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from enum import Enum
 from typing import Protocol
 
 from clary.clock import Clock
@@ -22,6 +23,14 @@ SENDING = 8
 POLL_S = 5.0
 
 _log = logging.getLogger(__name__)
+
+
+class Fate(Enum):
+    """What became of a message."""
+
+    TAKEN = 1
+    WAITS = 2
+    GIVEN_UP = 3
 
 
 class TopicPublisher(Protocol):
@@ -78,31 +87,38 @@ class OutboxSender:
 
     async def _send(self, messages: Sequence[WaitingNotification]) -> float:
         """Send messages; return in how many seconds to look for those that were not taken."""
-        outcomes = await asyncio.gather(*(self._publish(message) for message in messages))
+        fates = await asyncio.gather(*(self._publish(message) for message in messages))
         later = [
             (message, pause_s(message.attempts, NOTIFICATION_PAUSES_S))
-            for message, is_over in zip(messages, outcomes, strict=True)
-            if not is_over
+            for message, fate in zip(messages, fates, strict=True)
+            if fate is Fate.WAITS
         ]
-        over = [m.id for m, is_over in zip(messages, outcomes, strict=True) if is_over]
-        await self._outbox.remove(over)
+
+        def ids(wanted: Fate) -> list[int]:
+            pairs = zip(messages, fates, strict=True)
+            return [message.id for message, fate in pairs if fate is wanted]
+
+        await self._outbox.remove(ids(Fate.TAKEN))
+        await self._outbox.give_up(ids(Fate.GIVEN_UP))
         await self._outbox.postpone(
             [(message.id, timedelta(seconds=pause)) for message, pause in later]
         )
         return min((pause for _, pause in later), default=POLL_S)
 
-    async def _publish(self, message: WaitingNotification) -> bool:
-        """Publish one; return whether nothing more is to be done for it."""
+    async def _publish(self, message: WaitingNotification) -> Fate:
+        """Publish one; return what became of it."""
         try:
             async with self._places:
                 await self._publisher.publish(message.topic, "", message.message)
         except PermanentError as error:
             _log.error("%s does not take a notification: %s", message.topic, error)
+            return Fate.GIVEN_UP
         except (TransientError, OSError) as error:
             age_s = (self._clock.now() - message.created_at).total_seconds()
             if age_s < self._settings.notify_for_s:
                 if message.attempts == 0:
                     _log.warning("a notification for %s waits: %s", message.topic, error)
-                return False
+                return Fate.WAITS
             _log.error("a notification for %s is dropped: %s", message.topic, error)
-        return True
+            return Fate.GIVEN_UP
+        return Fate.TAKEN

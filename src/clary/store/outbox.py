@@ -1,6 +1,7 @@
 """Notifications that are still to be sent.
 
-Written in the transaction of what they tell of, and kept until their topic has them.
+Written in the transaction of what they tell of, and kept until their topic has them. What is given
+up stays a while, without its message, until it has been counted.
 """
 
 from collections.abc import Sequence
@@ -40,7 +41,20 @@ class WaitingNotification:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp:
+    """A message that nobody will get."""
+
+    endpoint: str
+    at: datetime
+    """When it was given up: later than all that were before."""
+
+
 Waiting = list[WaitingNotification]
+Lost = list[GivenUp]
+
+_GIVEN_UP = -1
+"""In place of a number of attempts. ``due_at`` then says since when."""
 
 
 class Outbox:
@@ -65,7 +79,7 @@ class Outbox:
         """Return messages that are to be sent now, oldest first."""
         query = (
             sa.select(outbox)
-            .where(outbox.c.due_at <= self._clock.now())
+            .where(outbox.c.attempts >= 0, outbox.c.due_at <= self._clock.now())
             .order_by(outbox.c.id)
             .limit(limit)
         )
@@ -86,10 +100,54 @@ class Outbox:
         return await self._database.read(read)
 
     async def remove(self, ids: Sequence[int]) -> None:
-        """Forget messages: their topics have them, or never will."""
+        """Forget messages: their topics have them."""
         if ids:
             statement = outbox.delete().where(outbox.c.id.in_(ids))
             await self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+    async def give_up(self, ids: Sequence[int]) -> None:
+        """Try messages no more: their topics will never have them."""
+        if not ids:
+            return
+        now = self._clock.now()
+
+        def apply(connection: Connection) -> None:
+            last = connection.scalar(
+                sa.select(sa.func.max(outbox.c.due_at)).where(outbox.c.attempts == _GIVEN_UP)
+            )
+            at = now if last is None else max(now, last + timedelta(microseconds=1))
+            connection.execute(
+                outbox.update()
+                .where(outbox.c.id.in_(ids))
+                .values(attempts=_GIVEN_UP, due_at=at, message="")
+            )
+
+        await self._database.write(apply)
+
+    async def given_up_after(self, at: datetime) -> Lost:
+        """Return messages that were given up after a time, in order."""
+        query = (
+            sa.select(outbox.c.endpoint, outbox.c.due_at)
+            .where(outbox.c.attempts == _GIVEN_UP, outbox.c.due_at > at)
+            .order_by(outbox.c.due_at)
+        )
+
+        def read(connection: Connection) -> Lost:
+            return [
+                GivenUp(endpoint=row.endpoint, at=row.due_at) for row in connection.execute(query)
+            ]
+
+        return await self._database.read(read)
+
+    async def forget_given_up(self, before: datetime) -> int:
+        """Remove messages that were given up before a time; return how many."""
+        old = (outbox.c.attempts == _GIVEN_UP) & (outbox.c.due_at < before)
+        some = sa.select(outbox.c.id).where(old).limit(1)
+        if await self._database.read(lambda connection: connection.scalar(some)) is None:
+            return 0
+        return await self._database.write(
+            lambda connection: connection.execute(outbox.delete().where(old)).rowcount
+        )
 
     async def postpone(self, pauses: Sequence[tuple[int, timedelta]]) -> None:
         """Try messages again later.
