@@ -1,27 +1,33 @@
 """Measures asynchronous endpoints: what waits, and what became of what has ended.
 
-Both are read from the queue, so that nothing is lost or counted twice, whichever process dies; and
-what was not heard of, from the outbox, which may lose a count when this process dies.
+Both are read from the queue, so that nothing is lost or counted twice, whichever process dies.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 from clary.clock import Clock
-from clary.control.async_points import backlog_points, ended_points, notification_failure
+from clary.control.async_points import backlog_points, ended_points, unsent_points
 from clary.errors import TransientError
 from clary.metrics.endpoint_metrics import Measured
 from clary.metrics.series import MetricStore
 from clary.resources.routing_table import EndpointRoute
 from clary.store.async_leases import AsyncLeases
 from clary.store.async_queue import AsyncQueue
+from clary.store.async_rows import NO_ENDPOINT
 from clary.store.outbox import Outbox
 
 ENDED_S = 2.0
 """How often it is looked what has ended, in seconds."""
 
 AT_ONCE = 1000
+
+COUNTED_FOR = timedelta(hours=1)
+"""How long a notification that was given up stays after it was counted: longer than what was
+counted is only in memory."""
+
 SOURCE = "async"
 
 _log = logging.getLogger(__name__)
@@ -33,7 +39,7 @@ class AsyncMetrics:
     Args:
         queue: What waits.
         leases: What has ended.
-        outbox: Notifications that were given up.
+        outbox: Which notifications nobody got.
         store: Where the metrics go.
         clock: Wall time.
         interval_s: Pause between two measurings of the backlog, in seconds.
@@ -56,8 +62,10 @@ class AsyncMetrics:
         self._clock = clock
         self._interval_s = interval_s
         self._routes: dict[str, EndpointRoute] = {}
-        mark: Mapping[str, object] = store.marks(SOURCE).get((SOURCE, "ended"), {})
-        self._ended_seq = int(str(mark.get("seq", 0)))
+        marks: Mapping[tuple[str, str], Mapping[str, object]] = store.marks(SOURCE)
+        self._ended_seq = int(str(marks.get((SOURCE, "ended"), {}).get("seq", 0)))
+        unsent = marks.get((SOURCE, "unsent"), {}).get("at")
+        self._unsent_at = datetime.fromisoformat(str(unsent or "1970-01-01T00:00:00+00:00"))
 
     def follow_route(self, name: str, route: EndpointRoute | None) -> None:
         """Take a route as it is published, or that an endpoint has none any more."""
@@ -97,7 +105,7 @@ class AsyncMetrics:
         while True:
             try:
                 await self.measure_ended()
-                await self.measure_given_up()
+                await self.measure_unsent()
             except TransientError as error:
                 _log.warning("invocations are measured later: %s", error)
             await asyncio.sleep(ENDED_S)
@@ -107,7 +115,9 @@ class AsyncMetrics:
         while True:
             ended = await self._leases.ended_after(self._ended_seq, AT_ONCE)
             for invocation in ended:
-                variant = self._variant_of(invocation.endpoint)
+                if invocation.endpoint == NO_ENDPOINT:
+                    continue
+                variant = self._variant(invocation.endpoint)
                 for each in ended_points(invocation, variant=variant):
                     self._add(each)
             if ended:
@@ -116,12 +126,20 @@ class AsyncMetrics:
             if len(ended) < AT_ONCE:
                 return
 
-    async def measure_given_up(self) -> None:
-        """Measure notifications that were given up, and forget them."""
-        for endpoint in await self._outbox.take_given_up():
-            self._add(notification_failure(endpoint, variant=self._variant_of(endpoint)))
+    async def measure_unsent(self) -> None:
+        """Measure the notifications that were given up since the last time."""
+        given_up = await self._outbox.given_up_after(self._unsent_at)
+        for notification in given_up:
+            variant = self._variant(notification.endpoint)
+            for each in unsent_points(notification, variant=variant):
+                self._add(each)
+        if given_up:
+            self._unsent_at = given_up[-1].at
+            self._store.mark(SOURCE, "unsent", {"at": self._unsent_at.isoformat()})
+        else:
+            await self._outbox.forget_given_up(self._unsent_at - COUNTED_FOR)
 
-    def _variant_of(self, endpoint: str) -> str:
+    def _variant(self, endpoint: str) -> str:
         route = self._routes.get(endpoint)
         return route.variants[0].name if route is not None else "AllTraffic"
 

@@ -11,6 +11,7 @@ from clary.metrics.key import MetricKey
 from clary.metrics.statistics import StatisticSet
 from clary.store.async_leases import EndedInvocation
 from clary.store.async_queue import Backlog
+from clary.store.outbox import GivenUp
 
 FAILURES = {
     "download": "RequestDownloadFailures",
@@ -19,6 +20,8 @@ FAILURES = {
     "model": "InvocationFailures",
 }
 """Metrics by the cause of a failure."""
+
+NOTIFICATION_FAILURES = "NotificationFailures"
 
 
 def backlog_points(
@@ -51,11 +54,16 @@ def backlog_points(
         yield measured("ApproximateAgeOfOldestRequest", age_s, "Seconds")
 
 
-def notification_failure(endpoint: str, *, variant: str) -> Measured:
-    """Give the value of a notification that no topic took."""
-    dimensions = {"EndpointName": endpoint, "VariantName": variant}
-    key = MetricKey.of(INVOCATIONS, "NotificationFailures", dimensions)
-    return Measured(key, StatisticSet.of(1.0), "Count")
+def unsent_points(given_up: GivenUp, *, variant: str) -> Iterator[Measured]:
+    """Give the value of a notification that no topic took.
+
+    Args:
+        given_up: The notification.
+        variant: Whose it is taken to be, for it tells of an endpoint.
+    """
+    dimensions = {"EndpointName": given_up.endpoint, "VariantName": variant}
+    key = MetricKey.of(INVOCATIONS, NOTIFICATION_FAILURES, dimensions)
+    yield Measured(key, StatisticSet.of(1.0), "Count")
 
 
 def ended_points(ended: EndedInvocation, *, variant: str) -> Iterator[Measured]:

@@ -1,11 +1,11 @@
-"""Sends notifications from the outbox: each until its topic has it, or never will."""
+"""Sends notifications from the outbox: each until its topic has it."""
 
 import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from enum import Enum, auto
+from enum import Enum
 from typing import Protocol
 
 from clary.clock import Clock
@@ -25,6 +25,14 @@ POLL_S = 5.0
 _log = logging.getLogger(__name__)
 
 
+class Fate(Enum):
+    """What became of a message."""
+
+    TAKEN = 1
+    WAITS = 2
+    GIVEN_UP = 3
+
+
 class TopicPublisher(Protocol):
     """Who publishes to topics (``neighbours/publishing.py``)."""
 
@@ -38,14 +46,6 @@ class TopicPublisher(Protocol):
         ...
 
 
-class Sent(Enum):
-    """What became of a message."""
-
-    TAKEN = auto()
-    WAITS = auto()
-    GIVEN_UP = auto()
-
-
 class OutboxSender:
     """Empties the outbox.
 
@@ -54,7 +54,7 @@ class OutboxSender:
         publisher: Takes it.
         settings: How long a message is tried.
         clock: Wall time.
-        are_failures_counted: Whether somebody counts the messages that are given up.
+        are_failures_counted: Whether somebody counts what was given up, and then forgets it.
     """
 
     def __init__(
@@ -95,39 +95,41 @@ class OutboxSender:
 
     async def _send(self, messages: Sequence[WaitingNotification]) -> float:
         """Send messages; return in how many seconds to look for those that were not taken."""
-        outcomes = await asyncio.gather(*(self._publish(message) for message in messages))
+        fates = await asyncio.gather(*(self._publish(message) for message in messages))
         later = [
             (message, pause_s(message.attempts, NOTIFICATION_PAUSES_S))
-            for message, sent in zip(messages, outcomes, strict=True)
-            if sent is Sent.WAITS
+            for message, fate in zip(messages, fates, strict=True)
+            if fate is Fate.WAITS
         ]
 
-        def those(what: Sent) -> list[int]:
-            return [m.id for m, sent in zip(messages, outcomes, strict=True) if sent is what]
+        def ids(wanted: Fate) -> list[int]:
+            pairs = zip(messages, fates, strict=True)
+            return [message.id for message, fate in pairs if fate is wanted]
 
-        await self._outbox.remove(those(Sent.TAKEN))
+        await self._outbox.remove(ids(Fate.TAKEN))
         if self._are_failures_counted:
-            await self._outbox.give_up(those(Sent.GIVEN_UP))
+            await self._outbox.give_up(ids(Fate.GIVEN_UP))
         else:
-            await self._outbox.remove(those(Sent.GIVEN_UP))
+            await self._outbox.remove(ids(Fate.GIVEN_UP))
         await self._outbox.postpone(
             [(message.id, timedelta(seconds=pause)) for message, pause in later]
         )
         return min((pause for _, pause in later), default=POLL_S)
 
-    async def _publish(self, message: WaitingNotification) -> Sent:
+    async def _publish(self, message: WaitingNotification) -> Fate:
+        """Publish one; return what became of it."""
         try:
             async with self._places:
                 await self._publisher.publish(message.topic, "", message.message)
         except PermanentError as error:
             _log.error("%s does not take a notification: %s", message.topic, error)
-            return Sent.GIVEN_UP
+            return Fate.GIVEN_UP
         except (TransientError, OSError) as error:
             age_s = (self._clock.now() - message.created_at).total_seconds()
             if age_s < self._settings.notify_for_s:
                 if message.attempts == 0:
                     _log.warning("a notification for %s waits: %s", message.topic, error)
-                return Sent.WAITS
+                return Fate.WAITS
             _log.error("a notification for %s is dropped: %s", message.topic, error)
-            return Sent.GIVEN_UP
-        return Sent.TAKEN
+            return Fate.GIVEN_UP
+        return Fate.TAKEN

@@ -171,10 +171,8 @@ class AsyncQueue:
         def query(connection: Connection) -> bool:
             states = (AsyncState.QUEUED, AsyncState.RUNNING)
             open_ones = sa.select(table.c.seq).where(table.c.state.in_(states)).limit(1)
-            return (
-                connection.scalar(open_ones) is not None
-                or connection.scalar(sa.select(outbox.c.id).limit(1)) is not None
-            )
+            unsent = sa.select(outbox.c.id).where(outbox.c.attempts >= 0).limit(1)
+            return connection.scalar(open_ones) is not None or connection.scalar(unsent) is not None
 
         return await self._database.read(query)
 

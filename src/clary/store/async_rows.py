@@ -6,10 +6,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from clary.resources.async_inference import AsyncOrder
 from clary.store.schema import async_invocations
+
+
+NO_ENDPOINT = ""
+"""Whose an invocation is whose endpoint has been removed."""
 
 
 class AsyncState(StrEnum):
@@ -148,6 +153,14 @@ def load_info(row: Row[Any], position: int | None) -> InvocationInfo:
 
 
 def drop_invocations(connection: Connection, endpoint: str) -> None:
-    """Forget all invocations of an endpoint that is removed: a later one of its name is another."""
+    """Forget all invocations of an endpoint that is removed: a later one of its name is another.
+
+    The one that ended last of all stays, without its endpoint: ``ended_seq`` counts up from it.
+    """
     table = async_invocations
-    connection.execute(table.delete().where(table.c.endpoint == endpoint))
+    last = sa.select(sa.func.max(table.c.ended_seq)).scalar_subquery()
+    mine = table.c.endpoint == endpoint
+    connection.execute(
+        table.update().where(mine, table.c.ended_seq == last).values(endpoint=NO_ENDPOINT)
+    )
+    connection.execute(table.delete().where(mine))

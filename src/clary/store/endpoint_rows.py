@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from clary.errors import InvalidRequest
 from clary.resources.endpoint import (
     Deployment,
     DeploymentPhase,
@@ -45,6 +46,7 @@ def take_snapshot(
 
     Raises:
         NotFound: The configuration, or a model, is not there.
+        InvalidRequest: It makes an asynchronous endpoint of a multi-model container.
     """
     config = ENDPOINT_CONFIGS.find(connection, config_name)
     if config is None:
@@ -54,6 +56,14 @@ def take_snapshot(
         model = MODELS.find(connection, model_name)
         if model is None:
             raise namespace.could_not_find(ResourceKind.MODEL, model_name)
+        if config.asynchronous is not None and any(
+            c.mode == "MultiModel" for c in model.containers
+        ):
+            # AWS offers no such endpoints, and InvokeEndpointAsync has no TargetModel.
+            raise InvalidRequest(
+                f'Endpoint configuration "{config_name}" has an AsyncInferenceConfig: model '
+                f'"{model_name}" cannot have a container in MultiModel mode.'
+            )
         models[model_name] = model
     return config, models
 

@@ -1,7 +1,7 @@
 """Notifications that are still to be sent.
 
-Written in the transaction of what they tell of, and kept until their topic has them. Those that are
-given up stay until they have been counted.
+Written in the transaction of what they tell of, and kept until their topic has them. What is given
+up stays a while, without its message, until it has been counted.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,6 @@ from clary.store.schema import outbox
 
 KIND = "outbox"
 """Kind of the change feed's notices: there is something to send."""
-
-GIVEN_UP = -1
-"""Attempts of a message that is not sent any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +41,20 @@ class WaitingNotification:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp:
+    """A message that nobody will get."""
+
+    endpoint: str
+    at: datetime
+    """When it was given up: later than all that were before."""
+
+
 Waiting = list[WaitingNotification]
+Lost = list[GivenUp]
+
+_GIVEN_UP = -1
+"""In place of a number of attempts. ``due_at`` then says since when."""
 
 
 class Outbox:
@@ -69,7 +79,7 @@ class Outbox:
         """Return messages that are to be sent now, oldest first."""
         query = (
             sa.select(outbox)
-            .where(outbox.c.due_at <= self._clock.now(), outbox.c.attempts != GIVEN_UP)
+            .where(outbox.c.attempts >= 0, outbox.c.due_at <= self._clock.now())
             .order_by(outbox.c.id)
             .limit(limit)
         )
@@ -96,17 +106,48 @@ class Outbox:
             await self._database.write(lambda connection: connection.execute(statement).rowcount)
 
     async def give_up(self, ids: Sequence[int]) -> None:
-        """Send messages no more; they are kept for ``take_given_up``."""
-        if ids:
-            statement = outbox.update().where(outbox.c.id.in_(ids)).values(attempts=GIVEN_UP)
-            await self._database.write(lambda connection: connection.execute(statement).rowcount)
+        """Try messages no more: their topics will never have them."""
+        if not ids:
+            return
+        now = self._clock.now()
 
-    async def take_given_up(self) -> list[str]:
-        """Forget the messages that were given up; return the endpoint of each."""
-        query = sa.select(outbox.c.id, outbox.c.endpoint).where(outbox.c.attempts == GIVEN_UP)
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
-        await self.remove([row.id for row in rows])
-        return [row.endpoint for row in rows]
+        def apply(connection: Connection) -> None:
+            last = connection.scalar(
+                sa.select(sa.func.max(outbox.c.due_at)).where(outbox.c.attempts == _GIVEN_UP)
+            )
+            at = now if last is None else max(now, last + timedelta(microseconds=1))
+            connection.execute(
+                outbox.update()
+                .where(outbox.c.id.in_(ids))
+                .values(attempts=_GIVEN_UP, due_at=at, message="")
+            )
+
+        await self._database.write(apply)
+
+    async def given_up_after(self, at: datetime) -> Lost:
+        """Return messages that were given up after a time, in order."""
+        query = (
+            sa.select(outbox.c.endpoint, outbox.c.due_at)
+            .where(outbox.c.attempts == _GIVEN_UP, outbox.c.due_at > at)
+            .order_by(outbox.c.due_at)
+        )
+
+        def read(connection: Connection) -> Lost:
+            return [
+                GivenUp(endpoint=row.endpoint, at=row.due_at) for row in connection.execute(query)
+            ]
+
+        return await self._database.read(read)
+
+    async def forget_given_up(self, before: datetime) -> int:
+        """Remove messages that were given up before a time; return how many."""
+        old = (outbox.c.attempts == _GIVEN_UP) & (outbox.c.due_at < before)
+        some = sa.select(outbox.c.id).where(old).limit(1)
+        if await self._database.read(lambda connection: connection.scalar(some)) is None:
+            return 0
+        return await self._database.write(
+            lambda connection: connection.execute(outbox.delete().where(old)).rowcount
+        )
 
     async def postpone(self, pauses: Sequence[tuple[int, timedelta]]) -> None:
         """Try messages again later.

@@ -361,6 +361,29 @@ def test_ended_ones_are_forgotten_in_time_but_for_the_last(
     runner.run(story())
 
 
+def test_ends_are_counted_on_when_an_endpoint_is_removed(
+    runner: asyncio.Runner, store: Store, clock: HandClock
+) -> None:
+    async def story() -> None:
+        await serve(store)
+        await accept(store, clock, "a", "b")
+        for lease in await claim(store):
+            await store.async_leases.finish(Finish(lease=lease, result=DONE))
+        await store.endpoints.request_deletion("digits")
+        await store.endpoints.remove("digits")
+        assert await store.async_queue.find("digits", "a") is None
+        assert await store.async_queue.find("digits", "b") is None
+        await store.endpoint_configs.delete("digits")
+        await serve(store)
+        await accept(store, clock, "c")
+        (lease,) = await claim(store)
+        await store.async_leases.finish(Finish(lease=lease, result=DONE))
+        ended = await store.async_leases.ended_after(2, 10)
+        assert [(each.ended_seq, each.endpoint) for each in ended] == [(3, "digits")]
+
+    runner.run(story())
+
+
 def test_messages_wait_until_they_are_due(
     runner: asyncio.Runner, store: Store, clock: HandClock
 ) -> None:
@@ -375,6 +398,49 @@ def test_messages_wait_until_they_are_due(
         clock.pass_by(seconds=5)
         (again,) = await store.outbox.due(10)
         assert (again.message, again.attempts) == ("one", 1)
+
+    runner.run(story())
+
+
+def test_messages_that_are_given_up_stay_until_they_are_counted(
+    runner: asyncio.Runner, store: Store, clock: HandClock
+) -> None:
+    async def story() -> None:
+        await store.outbox.add(
+            [Notification(topic="arn:t", endpoint=name, message=name) for name in ("a", "b", "c")]
+        )
+        one, two, three = await store.outbox.due(10)
+        await store.outbox.give_up([two.id])
+        await store.outbox.give_up([one.id])  # at the same moment of the clock
+        lost = await store.outbox.given_up_after(A_TIME - HOUR)
+        assert [each.endpoint for each in lost] == ["b", "a"]
+        assert await store.outbox.given_up_after(lost[0].at) == [lost[1]]
+        assert [message.id for message in await store.outbox.due(10)] == [three.id]
+        await store.outbox.remove([three.id])
+        assert not await store.async_queue.has_work()
+        assert await store.outbox.forget_given_up(lost[0].at) == 0
+        assert await store.outbox.forget_given_up(lost[1].at + HOUR) == 2
+        assert await store.outbox.given_up_after(A_TIME - HOUR) == []
+
+    runner.run(story())
+
+
+def test_endpoints_that_wait_are_found_among_many_calls(
+    runner: asyncio.Runner, store: Store, clock: HandClock
+) -> None:
+    async def story() -> None:
+        for name in ("b", "a", "c"):
+            await serve(store, name)
+            for number in range(3):
+                await accept(store, clock, f"{name}-{number}", endpoint=name)
+        assert await store.async_leases.waiting() == ["a", "b", "c"]
+        leases = await store.async_leases.claim("me", {"b": 3, "c": 1}, LEASE)
+        assert await store.async_leases.waiting() == ["a", "c"]
+        for lease in leases[:3]:  # back, but not yet
+            await store.async_leases.release(Release(lease=lease, pause=timedelta(seconds=5)))
+        assert await store.async_leases.waiting() == ["a", "c"]
+        clock.pass_by(seconds=5)
+        assert await store.async_leases.waiting() == ["a", "b", "c"]
 
     runner.run(story())
 
