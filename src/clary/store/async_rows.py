@@ -12,7 +12,6 @@ from sqlalchemy.engine import Connection, Row
 from clary.resources.async_inference import AsyncOrder
 from clary.store.schema import async_invocations
 
-
 NO_ENDPOINT = ""
 """Whose an invocation is whose endpoint has been removed."""
 
