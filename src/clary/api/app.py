@@ -29,6 +29,7 @@ from clary.api.cloudwatch import (
 )
 from clary.api.faults import VALIDATION_CODES, fault_of, not_built
 from clary.api.inside import Inside, ObserveInstances, ObserveModels, ReadCounters
+from clary.api.metrics_page import METRICS_PATH, CollectMetrics, metrics_route
 from clary.api.model_patches import MODEL_PATCHES
 from clary.api.operations import Backend, Call, Operation, collect
 from clary.api.sagemaker import (
@@ -68,6 +69,7 @@ def build_api(
     observe_instances: ObserveInstances,
     read_counters: ReadCounters,
     observe_models: ObserveModels,
+    collect_metrics: CollectMetrics,
 ) -> ASGIApp:
     """Return the ASGI application of control.
 
@@ -77,6 +79,7 @@ def build_api(
         observe_instances: Tells of an endpoint's instances, for Clary's own pages.
         read_counters: Tells what gateways count of an endpoint, for the same.
         observe_models: Tells of the models of a multi-model endpoint, for the same.
+        collect_metrics: Gathers what ``GET /metrics`` shows.
     """
     inside = Inside(
         store=backend.store,
@@ -86,12 +89,13 @@ def build_api(
         observe_models=observe_models,
     )
     aws = AwsApi(backend)
-    pages = Starlette(routes=[*inside.routes(), Mount("/", app=aws)])
+    own = [metrics_route(collect_metrics), *inside.routes()]
+    pages = Starlette(routes=[*own, Mount("/", app=aws)])
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         # AWS's operations go by Starlette's router and its middleware, which would take a third of
         # the time of a short one.
-        if scope["type"] == "http" and not scope["path"].startswith("/_clary"):
+        if scope["type"] == "http" and not scope["path"].startswith(("/_clary", METRICS_PATH)):
             await aws(scope, receive, send)
         else:
             await pages(scope, receive, send)

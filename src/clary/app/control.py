@@ -36,11 +36,16 @@ from clary.control.log_keeping import keep_logs
 from clary.control.loop import ControlLoops
 from clary.control.model_metrics import ModelMetrics
 from clary.control.models import ModelLoads
+from clary.control.process_families import ProcessFamilies
 from clary.control.publish import Publisher
+from clary.control.store_families import StoreFamilies
+from clary.control.telemetry import Telemetry
 from clary.control.transform_jobs import TransformJobReconciler
+from clary.control.variant_families import VariantFamilies
 from clary.errors import ConfigurationError
 from clary.fleet.fleet import Fleet
 from clary.logs.groups import LogGroups
+from clary.metrics.invocation_totals import InvocationTotals
 from clary.metrics.series import MetricStore
 from clary.neighbours.publishing import SocketPublisher
 from clary.resources.names import Namespace
@@ -134,7 +139,8 @@ async def run_control(context: Context) -> None:
     metrics = MetricStore(store.database, clock, settings.metrics)
     await metrics.open()
     publisher = Publisher(context.run_dir / "publish.sock", life=context.life, keys=keys.all())
-    measured = GatewayMetrics(metrics, clock, is_enabled=settings.metrics.enabled)
+    totals = InvocationTotals(settings.metrics.max_exposed)
+    measured = GatewayMetrics(metrics, clock, totals, is_enabled=settings.metrics.enabled)
     publisher.on_metrics = measured.take
     async_metrics = AsyncMetrics(
         store.async_queue,
@@ -253,6 +259,20 @@ async def run_control(context: Context) -> None:
     async def observe_instances(name: str) -> Sequence[Mapping[str, Any]]:
         return [instance.to_json() for instance in await fleet.observe(name)]
 
+    telemetry = Telemetry(
+        VariantFamilies(totals, measured, usage),
+        StoreFamilies(
+            store,
+            metrics,
+            clock,
+            alarm_states=alarms.states,
+            async_endpoints=measured.async_endpoints,
+            reporters=publisher.reporters,
+            spans=measured.spans,
+        ),
+        ProcessFamilies(os.getppid()),
+        clock,
+    )
     api = build_api(
         Backend(
             store=store,
@@ -269,6 +289,7 @@ async def run_control(context: Context) -> None:
         observe_instances=observe_instances,
         read_counters=publisher.counters,
         observe_models=models.describe,
+        collect_metrics=telemetry.collect,
     )
     bell = JobsBell(
         context.run_dir / "jobs.sock",

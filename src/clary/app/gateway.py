@@ -25,7 +25,11 @@ async def run_gateway(context: Context) -> None:
     settings = context.settings
     registry = Registry(is_measured=settings.metrics.enabled)
     router = Router(settings.router, registry, settings.serverless)
-    guard = Guard(auth_is_on=settings.auth_is_on, allowed_hosts=settings.server.allowed_hosts)
+    guard = Guard(
+        auth_is_on=settings.auth_is_on,
+        allowed_hosts=settings.server.allowed_hosts,
+        scrape_token=settings.metrics.scrape_token,
+    )
     names = ["control"] if settings.storage.s3_endpoint_url else ["control", "objects"]
     services = {
         name: Service(name, str(context.run_dir / f"{name}.sock"))

@@ -18,6 +18,7 @@ from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import render, service_fault
 from clary.gateway.forwarding import (
     MESSAGE_LINKS,
+    METRICS_PATH,
     Forwarder,
     Service,
     Target,
@@ -181,6 +182,9 @@ class FrontDoor:
                 return ""
             if is_message_link(request, target):
                 return ""
+            if is_scrape(request):
+                self._guard.check_scrape(request)
+                return ""
             return self._guard.check_signature(request, payload_hash, target.name).id
         self._guard.check_open(request)
         return self._guard.claimed_key(request)
@@ -241,6 +245,15 @@ def is_browser_upload(request: Request) -> bool:
     """
     content_type = request.headers.get(b"content-type", b"")
     return request.method == b"POST" and content_type.lower().startswith(b"multipart/form-data")
+
+
+def is_scrape(request: Request) -> bool:
+    """Whether this asks for the metrics without a signature, as Prometheus does."""
+    return (
+        request.method == b"GET"
+        and request.path == METRICS_PATH
+        and sigv4.scope_of(request.headers, request.query) is None
+    )
 
 
 def is_message_link(request: Request, target: Target) -> bool:

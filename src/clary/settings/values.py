@@ -375,6 +375,14 @@ class MetricSettings:
     keep_1h_s: float = 455 * 86400.0
     """How long points of an hour are kept, in seconds."""
 
+    max_exposed: int = 1000
+    """Most variants that ``GET /metrics`` and OpenTelemetry have series of their own for. Those
+    beyond are added up as ``_other``."""
+
+    scrape_token: str = ""
+    """With authentication on, who sends this as a bearer token may read ``GET /metrics``, and
+    nothing else. Empty: only signed requests may."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeighbourSettings:
