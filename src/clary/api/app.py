@@ -47,6 +47,7 @@ from clary.aws.http import HttpRequest, HttpResponse, unpacked
 from clary.aws.protocols import PROTOCOLS
 from clary.aws.service_models import ServiceModels, candidates
 from clary.aws.validation import validate
+from clary.resources.trace_context import TRACEPARENT, TRACESTATE, read_context
 from clary.signing import sigv4
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
@@ -153,6 +154,7 @@ class AwsApi:
             backend=self._backend,
             request_id=request_id,
             access_key_id=request.headers.get("x-clary-access-key", ""),
+            trace=_trace_of(request),
         )
 
     def _answer_fault(
@@ -169,6 +171,14 @@ class AwsApi:
         fault = fault_of(model.service_name, match.operation.name, error)
         protocol = PROTOCOLS.get(match.protocol, PROTOCOLS["json"])
         return protocol.serialize_fault(model, fault, request_id)
+
+
+def _trace_of(request: HttpRequest) -> Mapping[str, str]:
+    parent = request.headers.get(TRACEPARENT)
+    if parent is None:
+        return {}
+    context = read_context(parent, request.headers.get(TRACESTATE, ""))
+    return {} if context is None else context.headers()
 
 
 def _signing_name(request: HttpRequest) -> str:

@@ -13,6 +13,7 @@ import clary
 from clary.api.app import build_api
 from clary.api.operations import Backend
 from clary.app.keys import ServerKeys
+from clary.app.otel import metric_sender
 from clary.app.role import Context, run_role
 from clary.app.scaling import build_scaling
 from clary.app.serving import serve_unix
@@ -34,6 +35,7 @@ from clary.control.jobs_bell import JobsBell
 from clary.control.jobs_process import JobsClient
 from clary.control.log_keeping import keep_logs
 from clary.control.loop import ControlLoops
+from clary.control.metric_export import MetricExport
 from clary.control.model_metrics import ModelMetrics
 from clary.control.models import ModelLoads
 from clary.control.process_families import ProcessFamilies
@@ -273,6 +275,10 @@ async def run_control(context: Context) -> None:
         ProcessFamilies(os.getppid()),
         clock,
     )
+    export: MetricExport | None = None
+    if settings.otel.endpoint and settings.otel.metrics:
+        make = metric_sender(settings.otel, context.name, context.life)
+        export = MetricExport(telemetry.collect, make, settings.otel.metric_interval_s)
     api = build_api(
         Backend(
             store=store,
@@ -312,6 +318,7 @@ async def run_control(context: Context) -> None:
             tasks.create_task(keep_logs(logs.sweep)),
             tasks.create_task(bell.run()),
             *([tasks.create_task(async_metrics.run())] if settings.metrics.enabled else []),
+            *([tasks.create_task(export.run())] if export is not None else []),
             tasks.create_task(serve_unix(api, context.run_dir / "control.sock")),
         ]
         await context.stopping.wait()

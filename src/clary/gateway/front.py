@@ -29,7 +29,9 @@ from clary.gateway.http import HttpConnection, sweep
 from clary.gateway.operations import ASYNC_PATH_END
 from clary.gateway.requests import BodySink, Request
 from clary.gateway.runtime import RuntimeApi
+from clary.gateway.spans import SpanQueue
 from clary.gateway.streaming import StreamInvocation
+from clary.gateway.traced import TracedRuntimeApi
 from clary.reading import ReadBuffers
 from clary.router.router import Router
 from clary.settings import Settings
@@ -52,6 +54,7 @@ class FrontDoor:
         *,
         life: str,
         on_demand: Mapping[str, Path],
+        spans: SpanQueue | None = None,
     ) -> None:
         """Wire it up.
 
@@ -64,6 +67,7 @@ class FrontDoor:
             life: Name of this run of the server.
             on_demand: Processes that are started when they are first needed, by name, with the
                 file that is there once that has happened.
+            spans: Where invocations leave their spans; None: they leave none.
         """
         self.connections: set[HttpConnection] = set()
         self.is_ready = False
@@ -71,7 +75,11 @@ class FrontDoor:
         self._settings = settings
         self._guard = guard
         self._clockwork = Clockwork()
-        self._runtime = RuntimeApi(settings, router, guard, self._clockwork)
+        self._runtime = (
+            RuntimeApi(settings, router, guard, self._clockwork)
+            if spans is None
+            else TracedRuntimeApi(settings, router, guard, self._clockwork, spans)
+        )
         self.captured = self._runtime.captured
         """Captured calls, to be brought to jobs."""
         self._forwarder = Forwarder(settings, guard, services, self._clockwork)

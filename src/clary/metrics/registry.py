@@ -260,6 +260,8 @@ class Registry:
         self._loads: dict[str, int] = {}
         self._queues: dict[str, int] = {}
         self._parked: dict[str, int] = {}
+        self.spans: dict[str, int] | None = None
+        """How many spans were exported and dropped; None: calls leave none."""
 
     def variant(self, endpoint: str, variant: str, config: str = "") -> VariantCounters:
         """Return the counters of a variant of one configuration, the same object each time."""
@@ -324,6 +326,8 @@ class Registry:
             report["queues"] = self._queues
         if self._parked:
             report["parked"] = self._parked
+        if self.spans is not None:
+            report["spans"] = dict(self.spans)
         self._loads, self._queues, self._parked = {}, {}, {}
         return report
 
