@@ -18,9 +18,9 @@ from clary.resources.scaling import (
 from clary.resources.scaling_activities import into_bounds, setting_bounds
 from clary.store.changes import Changes
 from clary.store.database import Database
-from clary.store.scaling_activities import KIND, begin_activity
+from clary.store.scaling_activities import KIND, begin_activities
 from clary.store.scaling_rows import (
-    insert_activity,
+    insert_activities,
     parts,
     policies_of,
     to_action,
@@ -154,7 +154,7 @@ class ScalingDuty:
             done = setting_bounds(
                 target, action.name, action.min_capacity, action.max_capacity, now, refusal=refusal
             )
-            insert_activity(connection, done)
+            insert_activities(connection, [done])
             if refusal is None:
                 connection.execute(
                     scalable_targets.update()
@@ -172,7 +172,7 @@ class ScalingDuty:
                     else into_bounds(new, capacity, now + timedelta(microseconds=1))
                 )
                 if move is not None:
-                    begin_activity(connection, move)
+                    begin_activities(connection, [move])
             return done
 
         await self._database.write(
