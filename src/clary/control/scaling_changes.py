@@ -79,7 +79,11 @@ class CapacityChanges:
         activities = await self._activities.open()
         if not activities:
             return False
-        view = await self._duty.view_targets(sorted({a.target_id for a in activities}))
+        # What was not asked for yet has no end either, and so needs no cooldowns of policies.
+        ending = {a.target_id for a in activities if a.status is not ActivityStatus.PENDING}
+        view = await self._duty.view_targets(
+            sorted({a.target_id for a in activities}), with_policies=ending
+        )
         capacities = await read_capacities(self._resources, list(view.targets.values()))
         for start in range(0, len(activities), AT_ONCE):
             part = activities[start : start + AT_ONCE]
@@ -87,7 +91,7 @@ class CapacityChanges:
                 *(self._bring_on(activity, view, capacities) for activity in part)
             )
             await self._activities.advance([step for step in steps if step is not None])
-        still_open = {activity.id for activity in await self._activities.open()}
+        still_open = await self._activities.open_ids()
         for activity in activities:
             if activity.id not in still_open:
                 self._elapsed.forget(activity.id)
@@ -121,11 +125,8 @@ class CapacityChanges:
         """Ask for the change that an activity intends."""
         assert activity.capacity is not None
         if capacity.desired == activity.capacity:
-            # It was asked for before a crash, or somebody else was faster.
-            later = self._look_after(in_progress(activity), target, view, capacity)
-            return (
-                Advance(activity, in_progress(activity)) if later is None else later.since(activity)
-            )
+            # It was asked for before a crash, or somebody else was faster: the next pass ends it.
+            return Advance(activity, in_progress(activity))
         if not capacity.is_free:
             return self._give_up_late(activity)
         resource = self._resources[activity.target.dimension]

@@ -1,7 +1,7 @@
 """Scaling activities: what was done to targets, and what is still under way."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -57,10 +57,6 @@ class Advance:
     cooling: Cooling | None = None
     """What the target's cooldowns are counted from after it."""
 
-    def since(self, before: ScalingActivity) -> "Advance":
-        """Return it as one step from an earlier state."""
-        return replace(self, before=before)
-
 
 class ScalingActivities:
     """All activities."""
@@ -98,6 +94,13 @@ class ScalingActivities:
         query = sa.select(scaling_activities).where(_OPEN).order_by(scaling_activities.c.started_at)
         return await self._database.read(
             lambda connection: [to_activity(row) for row in connection.execute(query)]
+        )
+
+    async def open_ids(self) -> Mapping[str, str]:
+        """Return the ids of those that have no end yet, each with the id of its target."""
+        query = sa.select(scaling_activities.c.id, scaling_activities.c.target_id).where(_OPEN)
+        return await self._database.read(
+            lambda connection: {row.id: row.target_id for row in connection.execute(query)}
         )
 
     async def begin(self, activities: Sequence[ScalingActivity]) -> None:
