@@ -41,6 +41,7 @@ GROUPS = (
     "serverless",
     "alarms",
     "scaling",
+    "evaluation",
 )
 ON_REQUEST = ("embeddings",)
 """Groups that run only when they are named: this one installs PyTorch first."""

@@ -55,8 +55,8 @@ def section_meaning(section: str) -> str:
 
 def setting_meanings() -> Iterator[tuple[str, str]]:
     """(full name, docstring below the field) of every setting, read from the source."""
-    tree = ast.parse(inspect.getsource(settings.values))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    trees = [ast.parse(inspect.getsource(m)) for m in (settings.values, settings.telemetry)]
+    classes = {n.name: n for tree in trees for n in tree.body if isinstance(n, ast.ClassDef)}
     for section in [*settings.Settings.__dataclass_fields__]:
         body = classes[_section_class(section).__name__].body
         for field, text in pairwise(body):

@@ -27,7 +27,7 @@ LIMIT_S = 10.0
 
 
 @dataclass(slots=True)
-class _Clock:
+class Clock:
     wall: datetime = datetime(2026, 1, 2, 3, 0, 2, tzinfo=UTC)
     uptime: float = 1000.0
 
@@ -63,7 +63,7 @@ def run(bench: Bench) -> Report:
 
 async def _run(directory: Path, count: int) -> Report:
     report = Report(f"{count:,} alarms with a policy each")
-    clock, policies = _Clock(), _Policies(2 * count)
+    clock, policies = Clock(), _Policies(2 * count)
     namespace = Namespace("123456789012", "us-east-1")
     store = Store.open(directory / "state.sqlite", namespace, clock)
     metrics = MetricStore(store.database, clock, MetricSettings())
@@ -80,7 +80,15 @@ async def _run(directory: Path, count: int) -> Report:
     for _ in range(MINUTES):
         add(1.0)
         clock.move(60)
-    await asyncio.gather(*(_put(store, key) for key in keys))
+    arn = "arn:aws:autoscaling:us-east-1:123456789012:scalingPolicy:x:y"
+    await asyncio.gather(
+        *(
+            put_alarm(
+                store, key, f"TargetTracking-{dict(key.dimensions)['EndpointName']}-AlarmHigh", arn
+            )
+            for key in keys
+        )
+    )
     actions = AlarmActions(store.alarms, {"autoscaling": policies}, clock)
     loops = AlarmLoops(store.alarms, store.changes, AlarmPoints(metrics), actions, clock)
     tracemalloc.start()
@@ -93,18 +101,18 @@ async def _run(directory: Path, count: int) -> Report:
         await loops.sweep()
         await actions.carry_out(loops.find)
 
-    first, _ = await _took(loops.tick())
+    first, _ = await took(loops.tick())
     await settle()
     await _expect(store, AlarmValue.OK, count)
     clock.move(60)
     add(1.0)
-    quiet, _ = await _took(loops.tick())
+    quiet, _ = await took(loops.tick())
 
     clock.move(60)
     add(100.0)
     clock.move(60)
-    to_alarm, to_alarm_wall = await _took(loops.tick())
-    called, called_wall = await _took(settle())
+    to_alarm, to_alarm_wall = await took(loops.tick())
+    called, called_wall = await took(settle())
     await _expect(store, AlarmValue.ALARM, count)
     assert policies.calls == count, f"{policies.calls} of {count} policies were called"
 
@@ -115,7 +123,7 @@ async def _run(directory: Path, count: int) -> Report:
         await loops.tick()
         await policies.all_called.wait()
 
-    repeated, _ = await _took(again())
+    repeated, _ = await took(again())
     store.close()
     report.values += [
         ValueRow("a pass in which nothing changes, CPU", quiet, "s"),
@@ -143,7 +151,7 @@ async def _run(directory: Path, count: int) -> Report:
     return report
 
 
-async def _put(store: Store, key: MetricKey) -> None:
+async def put_alarm(store: Store, key: MetricKey, name: str, action: str) -> None:
     dimensions = [{"Name": name, "Value": value} for name, value in key.dimensions]
     definition = {
         "Namespace": key.namespace,
@@ -154,10 +162,10 @@ async def _put(store: Store, key: MetricKey) -> None:
         "EvaluationPeriods": 1,
         "Threshold": 70.0,
         "ComparisonOperator": "GreaterThanThreshold",
-        "AlarmActions": ["arn:aws:autoscaling:us-east-1:123456789012:scalingPolicy:x:y"],
+        "AlarmActions": [action],
     }
     await store.alarms.put(
-        f"TargetTracking-{dict(key.dimensions)['EndpointName']}-AlarmHigh",
+        name,
         AlarmType.METRIC,
         definition,
         metric_id=metric_id(key.namespace, key.name, dimensions),
@@ -169,7 +177,7 @@ async def _expect(store: Store, value: AlarmValue, count: int) -> None:
     assert len(found) == count, f"{len(found)} of {count} alarms are {value}"
 
 
-async def _took(work: Awaitable[None]) -> tuple[float, float]:
+async def took(work: Awaitable[None]) -> tuple[float, float]:
     """Return CPU and wall time of some work, all threads of this process counted."""
     cpu, wall = time.process_time(), time.perf_counter()
     await work

@@ -78,7 +78,7 @@ async def _many(path: Path, endpoints: int) -> list[ValueRow]:
     store = MetricStore(database, clock, MetricSettings())
     await store.open()
     gc.collect()
-    before = _resident_mb()
+    before = resident_mb()
     began = time.process_time()
     now = clock.now() + timedelta(minutes=1)
     series = 0
@@ -87,7 +87,7 @@ async def _many(path: Path, endpoints: int) -> list[ValueRow]:
             series += _one_minute(store, f"endpoint-{number:05}", now + timedelta(minutes=minute))
     added = time.process_time() - began
     gc.collect()
-    resident = _resident_mb() - before
+    resident = resident_mb() - before
     points, series = store.points_in_memory, series // MINUTES
     began = time.process_time()
     await store.flush()
@@ -129,6 +129,6 @@ def _one_minute(store: MetricStore, endpoint: str, at: object) -> int:
     return len(measured)
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6

@@ -36,7 +36,7 @@ class _Clock:
         return self.wall.timestamp()
 
 
-class _Variants:
+class Variants:
     """Variants with two instances each; changes are done at once."""
 
     def __init__(self) -> None:
@@ -67,10 +67,10 @@ def run(bench: Bench) -> Report:
 
 async def _run(directory: Path, count: int) -> Report:
     report = Report(f"{count:,} scaling policies called in one pass")
-    clock, variants = _Clock(), _Variants()
+    clock, variants = _Clock(), Variants()
     namespace = Namespace("123456789012", "us-east-1")
     store = Store.open(directory / "scaling.sqlite", namespace, clock)
-    policies = await asyncio.gather(*(_put(store, number) for number in range(count)))
+    policies = await asyncio.gather(*(put_policy(store, number) for number in range(count)))
     resources = {VARIANT_INSTANCES: variants}
     changes = CapacityChanges(
         store.scaling_duty, store.scaling_activities, resources, clock, 3600.0
@@ -112,7 +112,7 @@ async def _run(directory: Path, count: int) -> Report:
     return report
 
 
-async def _put(store: Store, number: int) -> ScalingPolicy:
+async def put_policy(store: Store, number: int) -> ScalingPolicy:
     name = TargetName(f"endpoint/e{number}/variant/v", VARIANT_INSTANCES)
     await store.scalable_targets.register(
         name, role_arn="", min_capacity=1, max_capacity=9, enforce=lambda _target: None

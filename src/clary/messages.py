@@ -244,6 +244,21 @@ def _check_lengths(kind: int, status: int, meta_length: int, body_length: int) -
         raise ProtocolError(f"a frame of {meta_length} + {body_length} bytes is too large")
 
 
+TRACED = b'"traceparent":"'
+"""In meta blocks of calls that belong to a trace, which are never the same twice."""
+
+
+def with_trace(meta: bytes, headers: Dict[str, str]) -> bytes:
+    """Return a meta block with the headers of a trace added at its end.
+
+    Args:
+        meta: Without them.
+        headers: ``traceparent``, and what goes with it.
+    """
+    more = encode_meta(headers)
+    return meta[:-1] + b"," + more[1:] if meta else more
+
+
 class MetaCache:
     """Turns meta blocks into dictionaries and back, remembering the ones that recur.
 
@@ -268,6 +283,8 @@ class MetaCache:
         headers = self._decoded.get(meta)
         if headers is None:
             headers = decode_meta(meta)
+            if TRACED in meta:
+                return headers  # it will not come again, and what does has to stay
             if len(self._decoded) >= self._size:
                 self._decoded.clear()
             self._decoded[meta] = headers

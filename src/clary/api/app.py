@@ -29,6 +29,7 @@ from clary.api.cloudwatch import (
 )
 from clary.api.faults import VALIDATION_CODES, fault_of, not_built
 from clary.api.inside import Inside, ObserveInstances, ObserveModels, ReadCounters
+from clary.api.metrics_page import METRICS_PATH, CollectMetrics, metrics_route
 from clary.api.model_patches import MODEL_PATCHES
 from clary.api.operations import Backend, Call, Operation, collect
 from clary.api.sagemaker import (
@@ -46,6 +47,7 @@ from clary.aws.http import HttpRequest, HttpResponse, unpacked
 from clary.aws.protocols import PROTOCOLS
 from clary.aws.service_models import ServiceModels, candidates
 from clary.aws.validation import validate
+from clary.resources.trace_context import TRACEPARENT, TRACESTATE, read_context
 from clary.signing import sigv4
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = collect(
@@ -68,6 +70,7 @@ def build_api(
     observe_instances: ObserveInstances,
     read_counters: ReadCounters,
     observe_models: ObserveModels,
+    collect_metrics: CollectMetrics,
 ) -> ASGIApp:
     """Return the ASGI application of control.
 
@@ -77,6 +80,7 @@ def build_api(
         observe_instances: Tells of an endpoint's instances, for Clary's own pages.
         read_counters: Tells what gateways count of an endpoint, for the same.
         observe_models: Tells of the models of a multi-model endpoint, for the same.
+        collect_metrics: Gathers what ``GET /metrics`` shows.
     """
     inside = Inside(
         store=backend.store,
@@ -86,12 +90,13 @@ def build_api(
         observe_models=observe_models,
     )
     aws = AwsApi(backend)
-    pages = Starlette(routes=[*inside.routes(), Mount("/", app=aws)])
+    own = [metrics_route(collect_metrics), *inside.routes()]
+    pages = Starlette(routes=[*own, Mount("/", app=aws)])
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         # AWS's operations go by Starlette's router and its middleware, which would take a third of
         # the time of a short one.
-        if scope["type"] == "http" and not scope["path"].startswith("/_clary"):
+        if scope["type"] == "http" and not scope["path"].startswith(("/_clary", METRICS_PATH)):
             await aws(scope, receive, send)
         else:
             await pages(scope, receive, send)
@@ -149,6 +154,7 @@ class AwsApi:
             backend=self._backend,
             request_id=request_id,
             access_key_id=request.headers.get("x-clary-access-key", ""),
+            trace=_trace_of(request),
         )
 
     def _answer_fault(
@@ -165,6 +171,14 @@ class AwsApi:
         fault = fault_of(model.service_name, match.operation.name, error)
         protocol = PROTOCOLS.get(match.protocol, PROTOCOLS["json"])
         return protocol.serialize_fault(model, fault, request_id)
+
+
+def _trace_of(request: HttpRequest) -> Mapping[str, str]:
+    parent = request.headers.get(TRACEPARENT)
+    if parent is None:
+        return {}
+    context = read_context(parent, request.headers.get(TRACESTATE, ""))
+    return {} if context is None else context.headers()
 
 
 def _signing_name(request: HttpRequest) -> str:

@@ -6,7 +6,7 @@ state and answers; it starts nothing.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +52,9 @@ class Call:
     request_id: str
     access_key_id: str
     """Who signed it, verified by the gateway. Empty: nobody, in open mode."""
+
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the trace that it belongs to (``resources/trace_context.py``); empty: to none."""
 
     @property
     def store(self) -> Store:

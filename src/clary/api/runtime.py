@@ -18,7 +18,9 @@ async def invoke_endpoint_async(call: Call, request: Request) -> Reply:
     unique = str(uuid.uuid4())
     inference_id = request.get("InferenceId", unique)
     try:
-        order = make_order(await call.store.async_queue.config(endpoint), unique, request)
+        order = make_order(
+            await call.store.async_queue.config(endpoint), unique, request, call.trace
+        )
         body = request.get("Body")
         await call.store.async_queue.accept(
             NewInvocation(

@@ -13,6 +13,7 @@ import clary
 from clary.api.app import build_api
 from clary.api.operations import Backend
 from clary.app.keys import ServerKeys
+from clary.app.otel import metric_sender
 from clary.app.role import Context, run_role
 from clary.app.scaling import build_scaling
 from clary.app.serving import serve_unix
@@ -34,13 +35,19 @@ from clary.control.jobs_bell import JobsBell
 from clary.control.jobs_process import JobsClient
 from clary.control.log_keeping import keep_logs
 from clary.control.loop import ControlLoops
+from clary.control.metric_export import MetricExport
 from clary.control.model_metrics import ModelMetrics
 from clary.control.models import ModelLoads
+from clary.control.process_families import ProcessFamilies
 from clary.control.publish import Publisher
+from clary.control.store_families import StoreFamilies
+from clary.control.telemetry import Telemetry
 from clary.control.transform_jobs import TransformJobReconciler
+from clary.control.variant_families import VariantFamilies
 from clary.errors import ConfigurationError
 from clary.fleet.fleet import Fleet
 from clary.logs.groups import LogGroups
+from clary.metrics.invocation_totals import InvocationTotals
 from clary.metrics.series import MetricStore
 from clary.neighbours.publishing import SocketPublisher
 from clary.resources.names import Namespace
@@ -134,7 +141,8 @@ async def run_control(context: Context) -> None:
     metrics = MetricStore(store.database, clock, settings.metrics)
     await metrics.open()
     publisher = Publisher(context.run_dir / "publish.sock", life=context.life, keys=keys.all())
-    measured = GatewayMetrics(metrics, clock, is_enabled=settings.metrics.enabled)
+    totals = InvocationTotals(settings.metrics.max_exposed)
+    measured = GatewayMetrics(metrics, clock, totals, is_enabled=settings.metrics.enabled)
     publisher.on_metrics = measured.take
     async_metrics = AsyncMetrics(
         store.async_queue,
@@ -253,6 +261,24 @@ async def run_control(context: Context) -> None:
     async def observe_instances(name: str) -> Sequence[Mapping[str, Any]]:
         return [instance.to_json() for instance in await fleet.observe(name)]
 
+    telemetry = Telemetry(
+        VariantFamilies(totals, measured, usage),
+        StoreFamilies(
+            store,
+            metrics,
+            clock,
+            alarm_states=alarms.states,
+            async_endpoints=measured.async_endpoints,
+            reporters=publisher.reporters,
+            spans=measured.spans,
+        ),
+        ProcessFamilies(os.getppid()),
+        clock,
+    )
+    export: MetricExport | None = None
+    if settings.otel.endpoint and settings.otel.metrics:
+        make = metric_sender(settings.otel, context.name, context.life)
+        export = MetricExport(telemetry.collect, make, settings.otel.metric_interval_s)
     api = build_api(
         Backend(
             store=store,
@@ -269,6 +295,7 @@ async def run_control(context: Context) -> None:
         observe_instances=observe_instances,
         read_counters=publisher.counters,
         observe_models=models.describe,
+        collect_metrics=telemetry.collect,
     )
     bell = JobsBell(
         context.run_dir / "jobs.sock",
@@ -291,6 +318,7 @@ async def run_control(context: Context) -> None:
             tasks.create_task(keep_logs(logs.sweep)),
             tasks.create_task(bell.run()),
             *([tasks.create_task(async_metrics.run())] if settings.metrics.enabled else []),
+            *([tasks.create_task(export.run())] if export is not None else []),
             tasks.create_task(serve_unix(api, context.run_dir / "control.sock")),
         ]
         await context.stopping.wait()

@@ -5,12 +5,15 @@ import os
 import socket
 import sys
 
+from clary.app.otel import span_sender
 from clary.app.role import Context, run_role
 from clary.app.server import ON_DEMAND, gateway_count
 from clary.gateway.capture_sender import CaptureSender
 from clary.gateway.forwarding import Service
 from clary.gateway.front import FrontDoor
 from clary.gateway.guard import Guard
+from clary.gateway.span_export import SpanExport
+from clary.gateway.spans import SpanQueue
 from clary.metrics.registry import Registry
 from clary.router.router import Router
 from clary.router.shared_counts import SharedCounts
@@ -19,6 +22,8 @@ from clary.signing.keys import parse_key
 
 DRAIN_S = 3.5
 LAST_CAPTURES_S = 1.0
+LAST_SPANS_S = 1.0
+SWITCH_S = 0.0005
 
 
 async def run_gateway(context: Context) -> None:
@@ -29,12 +34,20 @@ async def run_gateway(context: Context) -> None:
     if gateway_count(settings) > 1:
         counts = SharedCounts(context.run_dir / "concurrency", context.life, int(sys.argv[3]))
         router.serverless.shared = counts
-    guard = Guard(auth_is_on=settings.auth_is_on, allowed_hosts=settings.server.allowed_hosts)
+    guard = Guard(
+        auth_is_on=settings.auth_is_on,
+        allowed_hosts=settings.server.allowed_hosts,
+        scrape_token=settings.metrics.scrape_token,
+    )
     names = ["control"] if settings.storage.s3_endpoint_url else ["control", "objects"]
     services = {
         name: Service(name, str(context.run_dir / f"{name}.sock"))
         for name in (*names, "neighbours")
     }
+    spans: SpanQueue | None = None
+    if settings.otel.endpoint and settings.otel.traces:
+        spans = SpanQueue(settings.otel.max_spans)
+        registry.spans = spans.counts
     front = FrontDoor(
         settings,
         router,
@@ -42,7 +55,14 @@ async def run_gateway(context: Context) -> None:
         services,
         life=context.life,
         on_demand={name: context.run_dir / f"{name}.pid" for name in ON_DEMAND},
+        spans=spans,
     )
+    export: SpanExport | None = None
+    if spans is not None:
+        # The thread that encodes spans gives way to calls after this time, in seconds.
+        sys.setswitchinterval(SWITCH_S)
+        export = SpanExport(spans, span_sender(settings.otel, context.name, context.life))
+        export.start()
 
     sender = CaptureSender(front.captured, str(context.run_dir / "jobs.sock"))
     router.captures.on_first = sender.expect
@@ -78,6 +98,8 @@ async def run_gateway(context: Context) -> None:
     await context.stopping.wait()
     server.close()
     await front.drain(DRAIN_S)
+    if export is not None:
+        await export.close(LAST_SPANS_S)
     subscriber.report_last()
     for task in background:
         task.cancel()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from clary import __version__
+from clary.app.otel import check_extra
 from clary.errors import ConfigurationError
 from clary.settings import Settings, dump_settings, run_dir
 from clary.supervisor import Plan, Role
@@ -37,8 +38,9 @@ def prepare(settings: Settings) -> Path:
     """Make the directories and write the plan; return its file.
 
     Raises:
-        ConfigurationError: The data directory cannot be used.
+        ConfigurationError: The data directory cannot be used, or a library is missing.
     """
+    check_extra(settings.otel)
     data_dir = settings.data_dir
     run = run_dir(data_dir)
     logs = data_dir / "logs" / "server"

@@ -140,27 +140,26 @@ class AlarmActions:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _carry_out(self, alarm: Alarm | None, actions: Sequence[PendingAction]) -> None:
-        async with self._limit:
-            for pending in actions:
-                item = None
-                if alarm is not None:
-                    error = await self._try(
-                        AlarmAction(
-                            arn=pending.action,
-                            alarm=alarm,
-                            old=pending.old,
-                            new=pending.new,
-                            value=latest_value(pending.new.reason_data),
-                        )
-                    )
-                    item = acted(
-                        alarm,
-                        pending.action,
-                        pending.new.transitioned_at,
-                        self._clock.now(),
-                        error,
-                    )
-                await self._alarms.history.finish(pending, item)
+        for pending in actions:
+            item = None
+            if alarm is not None:
+                action = AlarmAction(
+                    arn=pending.action,
+                    alarm=alarm,
+                    old=pending.old,
+                    new=pending.new,
+                    value=latest_value(pending.new.reason_data),
+                )
+                async with self._limit:
+                    error = await self._try(action)
+                item = acted(
+                    alarm,
+                    pending.action,
+                    pending.new.transitioned_at,
+                    self._clock.now(),
+                    error,
+                )
+            await self._alarms.history.finish(pending, item)
 
     async def _repeat(self, action: AlarmAction) -> None:
         try:

@@ -19,7 +19,8 @@ all of its range lies after the jump: a gap in the points that only the clock ma
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from clary.clock import Clock
@@ -394,6 +395,10 @@ class AlarmLoops:
         """Return an alarm by its name, as it was last read."""
         watch = self._watch(name)
         return None if watch is None else watch.alarm
+
+    def states(self) -> Mapping[AlarmValue, int]:
+        """Return how many alarms are in which state, as they were last read."""
+        return Counter(watch.alarm.state.value for watch in self._watches.by_name.values())
 
     async def _guarded(self, what: str, work: Coroutine[Any, Any, None]) -> None:
         try:

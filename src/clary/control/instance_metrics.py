@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -48,6 +48,8 @@ class InstanceMetrics:
         self._clock = clock
         self._interval_s = interval_s
         self._reserved_by = reserved_by
+        self._latest: dict[str, tuple[float, Mapping[str, Any]]] = {}
+        """When it was measured, on the monotonic clock, and what was, by instance."""
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -62,6 +64,7 @@ class InstanceMetrics:
     def take(self, endpoint: str, variant: str, instance_id: str, usage: Mapping[str, Any]) -> None:
         """Take what a host says of one instance."""
         now = self._clock.now()
+        self._latest[instance_id] = (self._clock.monotonic(), usage)
         measured: Measured
         if endpoint_of_hosts(endpoint) is None:
             found = instance_metrics(endpoint, variant, instance_id, usage)
@@ -69,6 +72,18 @@ class InstanceMetrics:
             found = usage_metrics(variant, self._reserved_by(variant), usage)
         for measured in found:
             self._store.add(measured.key, at=now, value=measured.values, unit=measured.unit)
+
+    def latest(self, now: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Give the id of each instance and what it used when it was last measured.
+
+        Args:
+            now: On the monotonic clock.
+        """
+        for instance_id, (at, usage) in list(self._latest.items()):
+            if now - at > 2 * self._interval_s:
+                del self._latest[instance_id]  # it is gone, or has stopped answering
+            else:
+                yield instance_id, usage
 
     def _pause_s(self, now: datetime) -> float:
         return self._interval_s - now.timestamp() % self._interval_s

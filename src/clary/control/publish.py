@@ -132,6 +132,10 @@ class Publisher:
         """
         return any(instance_id in gateway.draining for gateway in self._gateways)
 
+    def reporters(self) -> int:
+        """Return how many processes follow the routes, and report what they count."""
+        return len(self._gateways)
+
     def counters(self, endpoint: str) -> dict[str, dict[str, int]]:
         """Return the counters of an endpoint's variants, summed over the gateways.
 

@@ -80,7 +80,7 @@ class PolicyCalls:
         known = {policy.id for policies in view.policies.values() for policy in policies}
         for policy_id in called - known:
             self._calls.pop(policy_id, None)
-        busy = {activity.target_id for activity in await self._activities.open()}
+        busy = set((await self._activities.open_ids()).values())
         waiting = [
             target
             for target in view.targets.values()

@@ -1,5 +1,6 @@
 """Brings activities on: asks for the changes that they intend, and sees what becomes of them."""
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -24,10 +25,13 @@ from clary.resources.scaling_activities import (
 )
 from clary.resources.scaling_policies import Rule, StepScaling, parse_policy
 from clary.store.scalable_resources import Capacity, ScalableResource
-from clary.store.scaling_activities import ScalingActivities
+from clary.store.scaling_activities import Advance, ScalingActivities
 from clary.store.scaling_duty import ScalingDuty, ScalingView
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 64
+"""Changes that are asked for side by side, and written down together."""
 
 HOLD_S = 60.0
 """No new decision so soon after one that could not be carried out."""
@@ -75,24 +79,41 @@ class CapacityChanges:
         activities = await self._activities.open()
         if not activities:
             return False
-        view = await self._duty.view_targets(sorted({a.target_id for a in activities}))
+        # What was not asked for yet has no end either, and so needs no cooldowns of policies.
+        ending = {a.target_id for a in activities if a.status is not ActivityStatus.PENDING}
+        view = await self._duty.view_targets(
+            sorted({a.target_id for a in activities}), with_policies=ending
+        )
         capacities = await read_capacities(self._resources, list(view.targets.values()))
-        for activity in activities:
-            self._age_s(activity)  # seen now, so that a clock that is set does not make it older
-            target = view.targets.get(activity.target_id)
-            capacity = capacities.get(activity.target_id)
-            if target is None or capacity is None:
-                gone = failed(activity, "The scalable target is gone.", self._clock.now())
-                await self._activities.advance(activity, gone)
-            elif activity.status is ActivityStatus.PENDING:
-                await self._ask(activity, target, view, capacity)
-            else:
-                await self._look_after(activity, target, view, capacity)
-        still_open = {activity.id for activity in await self._activities.open()}
+        for start in range(0, len(activities), AT_ONCE):
+            part = activities[start : start + AT_ONCE]
+            steps = await asyncio.gather(
+                *(self._bring_on(activity, view, capacities) for activity in part)
+            )
+            await self._activities.advance([step for step in steps if step is not None])
+        still_open = await self._activities.open_ids()
         for activity in activities:
             if activity.id not in still_open:
                 self._elapsed.forget(activity.id)
         return bool(still_open)
+
+    async def _bring_on(
+        self, activity: ScalingActivity, view: ScalingView, capacities: Mapping[str, Capacity]
+    ) -> Advance | None:
+        """Return what has become of an activity; None: nothing new.
+
+        That is written down later, with that of others: after a crash in between, the number is
+        found to be as it was asked for.
+        """
+        self._age_s(activity)  # seen now, so that a clock that is set does not make it older
+        target = view.targets.get(activity.target_id)
+        capacity = capacities.get(activity.target_id)
+        if target is None or capacity is None:
+            gone = failed(activity, "The scalable target is gone.", self._clock.now())
+            return Advance(activity, gone)
+        if activity.status is ActivityStatus.PENDING:
+            return await self._ask(activity, target, view, capacity)
+        return self._look_after(activity, target, view, capacity)
 
     async def _ask(
         self,
@@ -100,23 +121,19 @@ class CapacityChanges:
         target: ScalableTarget,
         view: ScalingView,
         capacity: Capacity,
-    ) -> None:
+    ) -> Advance | None:
         """Ask for the change that an activity intends."""
         assert activity.capacity is not None
         if capacity.desired == activity.capacity:
-            # It was asked for before a crash, or somebody else was faster.
-            asked = in_progress(activity)
-            await self._activities.advance(activity, asked)
-            await self._look_after(asked, target, view, capacity)
-            return
+            # It was asked for before a crash, or somebody else was faster: the next pass ends it.
+            return Advance(activity, in_progress(activity))
         if not capacity.is_free:
-            await self._give_up_late(activity)
-            return
+            return self._give_up_late(activity)
         resource = self._resources[activity.target.dimension]
         try:
             await resource.change(activity.target.resource_id, activity.capacity)
         except InUse:
-            return
+            return None
         except RequestError as error:
             self._hold(target.id)
             code = (
@@ -124,35 +141,33 @@ class CapacityChanges:
                 if isinstance(error, LimitExceeded)
                 else "ValidationException"
             )
-            refused = failed(activity, error.message, self._clock.now(), code=code)
-            await self._activities.advance(activity, refused)
-            return
+            return Advance(activity, failed(activity, error.message, self._clock.now(), code=code))
         log.info("%s: %s (%s)", activity.target.resource_id, activity.description, activity.cause)
-        await self._activities.advance(activity, in_progress(activity))
+        return Advance(activity, in_progress(activity))
 
-    async def _look_after(
+    def _look_after(
         self,
         activity: ScalingActivity,
         target: ScalableTarget,
         view: ScalingView,
         capacity: Capacity,
-    ) -> None:
+    ) -> Advance | None:
         """See what has become of a change that was asked for."""
         now = self._clock.now()
         if not capacity.is_free:
-            await self._give_up_late(activity)
-        elif capacity.desired == activity.capacity:
+            return self._give_up_late(activity)
+        if capacity.desired == activity.capacity:
             cooling = _cooling(activity, target, view.policies.get(target.id, ()), now)
-            await self._activities.advance(activity, fulfilled(activity, now), cooling)
-        elif capacity.trouble is not None:
+            return Advance(activity, fulfilled(activity, now), cooling)
+        if capacity.trouble is not None:
             self._hold(target.id)
-            await self._activities.advance(activity, failed(activity, capacity.trouble, now))
-        else:
-            await self._activities.advance(activity, overridden(activity, now))
+            return Advance(activity, failed(activity, capacity.trouble, now))
+        return Advance(activity, overridden(activity, now))
 
-    async def _give_up_late(self, activity: ScalingActivity) -> None:
+    def _give_up_late(self, activity: ScalingActivity) -> Advance | None:
         if self._age_s(activity) > self._timeout_s:
-            await self._activities.advance(activity, unfulfilled(activity, self._clock.now()))
+            return Advance(activity, unfulfilled(activity, self._clock.now()))
+        return None
 
     def _age_s(self, activity: ScalingActivity) -> float:
         return self._elapsed.since(activity.id, "begun", activity.started_at)

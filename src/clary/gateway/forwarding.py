@@ -55,6 +55,9 @@ PROCESSES = {
 TARGETS = {b"AmazonSQS": "sqs", b"AmazonEC2ContainerRegistry_V20150921": "ecr"}
 """Services that unsigned requests name by the target header."""
 
+METRICS_PATH = b"/metrics"
+"""What Prometheus reads. A bucket of this name is found by requests that are signed."""
+
 MESSAGE_LINKS = b"/_clary/sns"
 """Where links in messages of SNS lead. Their readers have no keys: the link is the permission."""
 
@@ -114,7 +117,7 @@ def find_service(request: Request) -> Target:
     if target is not None:
         service = TARGETS.get(target.partition(b".")[0], "sagemaker")
         return Target(PROCESSES.get(service, "control"), service)
-    if path.startswith((b"/_clary", b"/metrics")):
+    if path.startswith(b"/_clary") or path == METRICS_PATH:
         return Target("control", "sagemaker")
     content_type = headers.get(b"content-type", b"")
     if request.method == b"POST" and content_type.startswith(b"application/x-www-form-urlencoded"):

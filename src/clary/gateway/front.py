@@ -18,6 +18,7 @@ from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import render, service_fault
 from clary.gateway.forwarding import (
     MESSAGE_LINKS,
+    METRICS_PATH,
     Forwarder,
     Service,
     Target,
@@ -28,7 +29,9 @@ from clary.gateway.http import HttpConnection, sweep
 from clary.gateway.operations import ASYNC_PATH_END
 from clary.gateway.requests import BodySink, Request
 from clary.gateway.runtime import RuntimeApi
+from clary.gateway.spans import SpanQueue
 from clary.gateway.streaming import StreamInvocation
+from clary.gateway.traced import TracedRuntimeApi
 from clary.reading import ReadBuffers
 from clary.router.router import Router
 from clary.settings import Settings
@@ -51,6 +54,7 @@ class FrontDoor:
         *,
         life: str,
         on_demand: Mapping[str, Path],
+        spans: SpanQueue | None = None,
     ) -> None:
         """Wire it up.
 
@@ -63,6 +67,7 @@ class FrontDoor:
             life: Name of this run of the server.
             on_demand: Processes that are started when they are first needed, by name, with the
                 file that is there once that has happened.
+            spans: Where invocations leave their spans; None: they leave none.
         """
         self.connections: set[HttpConnection] = set()
         self.is_ready = False
@@ -70,7 +75,11 @@ class FrontDoor:
         self._settings = settings
         self._guard = guard
         self._clockwork = Clockwork()
-        self._runtime = RuntimeApi(settings, router, guard, self._clockwork)
+        self._runtime = (
+            RuntimeApi(settings, router, guard, self._clockwork)
+            if spans is None
+            else TracedRuntimeApi(settings, router, guard, self._clockwork, spans)
+        )
         self.captured = self._runtime.captured
         """Captured calls, to be brought to jobs."""
         self._forwarder = Forwarder(settings, guard, services, self._clockwork)
@@ -181,6 +190,9 @@ class FrontDoor:
                 return ""
             if is_message_link(request, target):
                 return ""
+            if is_scrape(request):
+                self._guard.check_scrape(request)
+                return ""
             return self._guard.check_signature(request, payload_hash, target.name).id
         self._guard.check_open(request)
         return self._guard.claimed_key(request)
@@ -241,6 +253,15 @@ def is_browser_upload(request: Request) -> bool:
     """
     content_type = request.headers.get(b"content-type", b"")
     return request.method == b"POST" and content_type.lower().startswith(b"multipart/form-data")
+
+
+def is_scrape(request: Request) -> bool:
+    """Whether this asks for the metrics without a signature, as Prometheus does."""
+    return (
+        request.method == b"GET"
+        and request.path == METRICS_PATH
+        and sigv4.scope_of(request.headers, request.query) is None
+    )
 
 
 def is_message_link(request: Request, target: Target) -> bool:

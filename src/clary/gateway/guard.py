@@ -6,6 +6,7 @@ deploying a model is running code: requests with a foreign ``Origin`` (cross-sit
 ``Host`` that is not ours (DNS rebinding) are refused.
 """
 
+import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -25,8 +26,11 @@ MAX_REMEMBERED = 1024
 class Guard:
     """Checks requests, in the mode that the settings choose."""
 
-    def __init__(self, *, auth_is_on: bool, allowed_hosts: tuple[str, ...]) -> None:
+    def __init__(
+        self, *, auth_is_on: bool, allowed_hosts: tuple[str, ...], scrape_token: str = ""
+    ) -> None:
         self.auth_is_on = auth_is_on
+        self._scrape_token = scrape_token.encode()
         self._allowed = (*LOOPBACK_HOSTS, "*.localhost", *allowed_hosts)
         self._host_names = HostNames(allowed_hosts)
         self._known_hosts: set[bytes] = set()
@@ -74,6 +78,23 @@ class Guard:
             name == allowed or (allowed.startswith("*.") and name.endswith(allowed[1:]))
             for allowed in self._allowed
         )
+
+    def check_scrape(self, request: Request) -> None:
+        """Check who asks for the metrics without a signature.
+
+        Raises:
+            AccessDenied: It is not the bearer of the token.
+        """
+        scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
+        if (
+            not self._scrape_token
+            or scheme.lower() != b"bearer"
+            or not hmac.compare_digest(token.strip(), self._scrape_token)
+        ):
+            raise AccessDenied(
+                "Authentication is on: send the token of the setting metrics.scrape_token as "
+                "'Authorization: Bearer <token>', or sign the request."
+            )
 
     def claimed_key(self, request: Request) -> str:
         """Return the access key id that a request names, verified or not; empty for none."""

@@ -32,6 +32,10 @@ TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 NOT_IN_STREAMS = frozenset({b"x-amzn-sagemaker-enable-explanations", TARGET_MODEL})
 """Headers that InvokeEndpointWithResponseStream does not have."""
 
+TRACEPARENT = b"traceparent"
+TRACESTATE = b"tracestate"
+"""W3C Trace Context (``resources/trace_context``), which reaches the container as well."""
+
 MAX_REMEMBERED = 4096
 MAX_SHOWN = 256
 """Characters of a wrong value that its fault shows."""
@@ -59,8 +63,8 @@ class Operation:
         """Whether the answer is an event stream."""
         self.extensions = frozenset(
             header
-            for header in (*forwarded, *CHECKED)
-            if header.startswith(EXTENSION_PREFIX) and header != accept
+            for header in (*forwarded, *CHECKED, TRACEPARENT)
+            if header.startswith((EXTENSION_PREFIX, TRACEPARENT)) and header != accept
         )
         """Headers with which a request is none of the common ones that ``metas`` remembers."""
         self.metas: dict[tuple[bytes | None, bytes | None], bytes] = {}

@@ -25,6 +25,8 @@ from clary.gateway.operations import (
     OPERATIONS,
     SESSION_ID,
     TARGET_MODEL,
+    TRACEPARENT,
+    TRACESTATE,
     Operation,
     checked_model_name,
     fault,
@@ -34,7 +36,9 @@ from clary.gateway.operations import (
 from clary.gateway.replies import Replies
 from clary.gateway.requests import BodySink, Request
 from clary.gateway.streaming import StreamInvocation
+from clary.messages import with_trace
 from clary.resources.data_capture import DataCapture
+from clary.resources.trace_context import TraceContext, read_context
 from clary.router.capture import Captured, CaptureQueue, Recording
 from clary.router.components import find_route
 from clary.router.router import Router
@@ -46,6 +50,7 @@ STREAM_FROM_BYTES = 256 * 1024
 
 ONLY_TARGET_MODEL = {TARGET_MODEL}
 ONLY_COMPONENT = {COMPONENT}
+ONLY_TRACE = {TRACEPARENT}
 
 NAME_PATTERN = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 COMPONENT_PATTERN = re.compile(r"[a-zA-Z0-9]([\-a-zA-Z0-9]*[a-zA-Z0-9])?")
@@ -68,6 +73,10 @@ class RuntimeApi:
         self._timeout_s = settings.router.invocation_timeout_s
         self._stream_timeout_s = settings.router.stream_timeout_s
         self._guard = guard
+        self._plain: type[GatewayInvocation] = GatewayInvocation
+        self._stream: type[StreamInvocation] = StreamInvocation
+        self._captured_plain: type[CapturedInvocation] = CapturedInvocation
+        self._captured_stream: type[CapturedStream] = CapturedStream
         self._targets: dict[bytes, tuple[str, Operation]] = {}
         self._models: dict[tuple[bytes | None, bytes | None, bytes], tuple[bytes, str]] = {}
         """Meta block and model's name by content type, accept and target model."""
@@ -159,7 +168,8 @@ class RuntimeApi:
         elif operation is INVOKE and headers.keys() & operation.extensions == ONLY_TARGET_MODEL:
             meta, target_model = self._for_model(headers, *key)
         else:
-            meta = self._meta(headers, operation)
+            if meta is None or headers.keys() & operation.extensions != ONLY_TRACE:
+                meta = self._meta(headers, operation)
             value = headers.get(b"x-amzn-sagemaker-target-variant")
             if value is not None:
                 target_variant = value.decode("ascii")
@@ -176,22 +186,29 @@ class RuntimeApi:
             if component is not None:
                 endpoint, adapter = self._component_route(endpoint, component)
                 meta = self._with_adapter(meta, adapter)
+            if TRACEPARENT in headers:
+                meta = self._carry(meta, headers)
         now = time.monotonic()
         capture = self._captures.get(endpoint)
         if capture is not None and random.random() < capture.share:  # noqa: S311 - no secret
             invocation = self._captured(endpoint, operation, meta, connection, capture)
         elif operation is INVOKE:
             deadline = now + self._timeout_s
-            invocation = GatewayInvocation(endpoint, meta, deadline, connection, self.replies)
+            invocation = self._plain(endpoint, meta, deadline, connection, self.replies)
         else:
             deadline = now + self._stream_timeout_s
-            invocation = StreamInvocation(endpoint, meta, deadline, connection, self.replies)
+            invocation = self._stream(endpoint, meta, deadline, connection, self.replies)
         invocation.began_at = now
         invocation.target_variant = target_variant
         invocation.session = session
         invocation.target_container = target_container
         invocation.target_model = target_model
         return invocation
+
+    def _carry(self, meta: bytes, headers: dict[bytes, bytes]) -> bytes:
+        """Return the meta block with the trace that the client's call belongs to, if to any."""
+        context = client_context(headers)
+        return meta if context is None else with_trace(meta, context.headers())
 
     def _captured(
         self,
@@ -204,7 +221,7 @@ class RuntimeApi:
         """Return an invocation whose data is captured."""
         event_id = self.clockwork.next_request_id().decode()
         recording = Recording(self.captured, capture, event_id)
-        kind = CapturedInvocation if operation is INVOKE else CapturedStream
+        kind = self._captured_plain if operation is INVOKE else self._captured_stream
         timeout_s = self._timeout_s if operation is INVOKE else self._stream_timeout_s
         deadline = time.monotonic() + timeout_s
         return kind(endpoint, meta, deadline, connection, self.replies, recording)
@@ -281,3 +298,11 @@ class RuntimeApi:
                 self._models.clear()
             self._models[key] = known
         return known
+
+
+def client_context(headers: dict[bytes, bytes]) -> TraceContext | None:
+    """Return the trace that a client's call belongs to; None: to none that can be read."""
+    return read_context(
+        headers.get(TRACEPARENT, b"").decode("latin-1"),
+        headers.get(TRACESTATE, b"").decode("latin-1"),
+    )

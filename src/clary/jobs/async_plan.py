@@ -124,4 +124,4 @@ def container_headers(order: AsyncOrder, inference_id: str) -> dict[str, str]:
         "x-amzn-sagemaker-custom-attributes": order.custom_attributes,
         "x-amzn-sagemaker-inference-id": inference_id,
     }
-    return {name: value for name, value in headers.items() if value}
+    return {**{name: value for name, value in headers.items() if value}, **order.trace}

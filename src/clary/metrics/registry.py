@@ -258,6 +258,10 @@ class Registry:
         self._departed: list[tuple[Item, VariantCounters]] = []
         self._next_number = 0
         self._loads: dict[str, int] = {}
+        self._queues: dict[str, int] = {}
+        self._parked: dict[str, int] = {}
+        self.spans: dict[str, int] | None = None
+        """How many spans were exported and dropped; None: calls leave none."""
 
     def variant(self, endpoint: str, variant: str, config: str = "") -> VariantCounters:
         """Return the counters of a variant of one configuration, the same object each time."""
@@ -293,10 +297,21 @@ class Registry:
         if self._is_measured and open_calls > self._loads.get(instance_id, 0):
             self._loads[instance_id] = open_calls
 
+    def note_queue(self, instance_id: str, waiting: int) -> None:
+        """Note how many of an instance's calls wait for a worker at this moment."""
+        if waiting > self._queues.get(instance_id, 0):
+            self._queues[instance_id] = waiting
+
+    def note_parked(self, endpoint: str, waiting: int) -> None:
+        """Note how many calls wait for an endpoint's first instance at this moment."""
+        if waiting > self._parked.get(endpoint, 0):
+            self._parked[endpoint] = waiting
+
     def report(self, *, all_of_it: bool) -> dict[str, Any]:
         """Return what has changed since the last report, or all, and begin anew.
 
-        ``loads`` has the most calls that each instance had at once.
+        ``loads`` has the most calls that each instance had at once, ``queues`` the most that waited
+        there, ``parked`` the most that waited for an endpoint's first instance.
         """
         rows = []
         for item, counters in [*self._items.items(), *self._departed]:
@@ -306,8 +321,15 @@ class Registry:
                 counters.reported()
         gone = [[*item, counters.number] for item, counters in self._departed]
         self._departed = []
-        loads, self._loads = self._loads, {}
-        return {"life": self.life, "items": rows, "gone": gone, "loads": loads}
+        report = {"life": self.life, "items": rows, "gone": gone, "loads": self._loads}
+        if self._queues:
+            report["queues"] = self._queues
+        if self._parked:
+            report["parked"] = self._parked
+        if self.spans is not None:
+            report["spans"] = dict(self.spans)
+        self._loads, self._queues, self._parked = {}, {}, {}
+        return report
 
     def to_json(self) -> list[dict[str, object]]:
         """Return the plain numbers of all variants, their containers' in them, for people."""

@@ -66,6 +66,12 @@ class Difference:
     client_errors: int = 0
     server_errors: int = 0
     failed: int = 0
+    overloaded: int = 0
+    dropped: int = 0
+    captured: int = 0
+    capture_dropped: int = 0
+    handler_us: int = 0
+    throttled: int = 0
     no_capacity: int = 0
     """Invocations of an inference component without copies, which were refused."""
 
@@ -108,17 +114,10 @@ class Seen:
         more = {name: max(row[name] - self.numbers[name], 0) for name in NUMBERS}
         self.numbers = {name: row[name] for name in NUMBERS}
         return Difference(
-            invocations=more["invocations"],
-            model_errors=more["model_errors"],
-            client_errors=more["client_errors"],
-            server_errors=more["server_errors"],
-            failed=more["failed"],
-            no_capacity=more["no_capacity"],
+            **more,
             model=self._model.take(row["model"]),
             overhead=self._overhead.take(row["overhead"]),
             setup=self._setup.take(row["setup"]) if "setup" in row else None,
-            provisioned_calls=more["provisioned_calls"],
-            spilled_calls=more["spilled_calls"],
             peak=row.get("peak", 0),
         )
 

@@ -309,6 +309,11 @@ class MetricStore:
     # Tidying up ---------------------------------------------------------------------------
 
     @property
+    def count(self) -> int:
+        """How many metrics there are, counting each set of dimensions and unit."""
+        return len(self._series)
+
+    @property
     def points_in_memory(self) -> int:
         """How many points are held in memory."""
         return len(self._hot)

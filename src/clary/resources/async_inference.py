@@ -7,7 +7,7 @@ configuration. Pure.
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 from urllib.parse import unquote
 
@@ -78,6 +78,8 @@ class AsyncOrder:
     error_topic: str | None
     includes_answer: bool
     includes_error: bool
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the trace that the call belongs to (``trace_context``); empty: to none."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the value as JSON types."""
@@ -112,6 +114,7 @@ def make_order(
     config: AsyncConfig,
     unique: str,
     request: Mapping[str, Any],
+    trace: Mapping[str, str] | None = None,
 ) -> AsyncOrder:
     """Return what a request asks of an endpoint.
 
@@ -119,6 +122,7 @@ def make_order(
         config: The endpoint's.
         unique: Names the objects; never the same twice.
         request: Members of InvokeEndpointAsync.
+        trace: Headers of the trace that the call belongs to.
 
     Raises:
         InvalidRequest: It has no input, or two, or one that is no place in S3, or a long one.
@@ -157,6 +161,7 @@ def make_order(
         error_topic=config.error_topic,
         includes_answer=config.includes_answer,
         includes_error=config.includes_error,
+        trace=dict(trace or {}),
     )
 
 

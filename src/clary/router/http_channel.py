@@ -9,7 +9,14 @@ import time
 from collections.abc import Callable
 
 from clary.errors import InvocationError, InvocationTimeout, WorkerLost
-from clary.messages import REPLY_WINDOW, MetaCache, decode_meta, encode_meta, parse_address
+from clary.messages import (
+    REPLY_WINDOW,
+    TRACED,
+    MetaCache,
+    decode_meta,
+    encode_meta,
+    parse_address,
+)
 from clary.router.http_client import Exchange, tcp_pool
 from clary.router.invocation import Invocation, Resubmit
 
@@ -146,6 +153,8 @@ class HttpChannel:
             path = headers.pop(":path", "/invocations")
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             head = b"POST " + path.encode() + self._head + lines.encode("latin-1")
+            if TRACED in meta:
+                return head
             if len(self._heads) >= 256:
                 self._heads.clear()
             self._heads[meta] = head

@@ -404,6 +404,7 @@ class Router:
         self._pipelines.sweep(now)
         for name in list(self._parked):
             parked = self._parked[name]
+            self._registry.note_parked(name, len(parked))
             late = [entry for entry in parked if entry[0] <= now]
             for entry in late:
                 parked.remove(entry)

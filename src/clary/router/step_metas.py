@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from clary.messages import decode_meta, encode_meta
+from clary.messages import TRACED, decode_meta, encode_meta
 
 Key = TypeVar("Key")
 
@@ -25,7 +25,9 @@ class StepMetas:
         if meta is None:
             headers = decode_meta(client_meta)
             headers.pop("accept", None)
-            meta = _remember(self._firsts, client_meta, encode_meta(headers))
+            meta = encode_meta(headers)
+            if TRACED not in meta:
+                _remember(self._firsts, client_meta, meta)
         return meta
 
     def next(self, client_meta: bytes, reply_meta: bytes, *, is_last: bool) -> bytes:
@@ -47,12 +49,13 @@ class StepMetas:
             content_type = decode_meta(reply_meta).get("content-type")
             if content_type is not None:
                 headers["content-type"] = content_type
-            meta = _remember(self._nexts, key, encode_meta(headers))
+            meta = encode_meta(headers)
+            if TRACED not in meta:
+                _remember(self._nexts, key, meta)
         return meta
 
 
-def _remember(cache: dict[Key, bytes], key: Key, value: bytes) -> bytes:
+def _remember(cache: dict[Key, bytes], key: Key, value: bytes) -> None:
     if len(cache) >= MAX_REMEMBERED:
         cache.clear()
     cache[key] = value
-    return value

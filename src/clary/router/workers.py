@@ -14,6 +14,7 @@ from clary.router.chain import Chain
 from clary.router.channel import FrameChannel
 from clary.router.http_channel import HttpChannel
 from clary.router.invocation import Carrier, Resubmit
+from clary.router.loads import note_loads
 from clary.router.model_table import ModelTable
 from clary.router.models import ModelsChannel
 from clary.router.sessions import Place, instance_tag
@@ -64,15 +65,10 @@ class Workers:
 
     def expire(self, now: float) -> None:
         """Have all channels mind their deadlines, and note how much each instance has to do."""
-        loads: dict[str, int] = {}
-        for worker in [*self._workers.values(), *self._retired]:
-            channel = worker.channel
-            channel.expire(now)
-            if channel.outstanding:
-                instance_id = worker.instance_id
-                loads[instance_id] = loads.get(instance_id, 0) + channel.outstanding
-        for instance_id, load in loads.items():
-            self._registry.note_load(instance_id, load)
+        workers = [*self._workers.values(), *self._retired]
+        for worker in workers:
+            worker.channel.expire(now)
+        note_loads(self._registry, workers)
         self._retired = [worker for worker in self._retired if worker.channel.outstanding]
 
     def build_variant(self, endpoint: str, route: VariantRoute, resubmit: Resubmit) -> Variant:

@@ -17,6 +17,7 @@ from clary.settings.loading import (
     settings_reference,
 )
 from clary.settings.places import run_dir
+from clary.settings.telemetry import MetricSettings, OtelSettings
 from clary.settings.values import (
     AsyncSettings,
     AutoscalingSettings,
@@ -25,7 +26,6 @@ from clary.settings.values import (
     FleetSettings,
     GatewaySettings,
     LogSettings,
-    MetricSettings,
     NeighbourSettings,
     RouterSettings,
     RunnerSettings,
@@ -48,6 +48,7 @@ __all__ = [
     "LogSettings",
     "MetricSettings",
     "NeighbourSettings",
+    "OtelSettings",
     "RouterSettings",
     "RunnerSettings",
     "ServerSettings",

@@ -241,8 +241,16 @@ def _check(settings: Settings, sources: Mapping[tuple[str, str], str]) -> None:
             "code as you. Turn authentication on (CLARY_AUTH=on, then `clary keys create`), or "
             "say --insecure",
         )
-    for section in ("gateway", "router", "fleet", "capture", "events"):
+    for section in ("gateway", "router", "fleet", "capture", "events", "otel"):
         for member in fields(getattr(settings, section)):
             value = getattr(getattr(settings, section), member.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
                 refuse(section, member.name, f"{value} is less than 0")
+    if settings.otel.sample_ratio > 1:
+        refuse("otel", "sample_ratio", f"{settings.otel.sample_ratio} is more than 1")
+    endpoint = settings.otel.endpoint
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        refuse("otel", "endpoint", f"{endpoint!r} is no URL of the form http://host:port")
+    if endpoint and settings.otel.metric_interval_s < 1:
+        interval_s = settings.otel.metric_interval_s
+        refuse("otel", "metric_interval_s", f"{interval_s} is less than 1")

@@ -18,6 +18,7 @@ from clary.resources.alarm import AlarmState, AlarmType, AlarmValue
 from clary.resources.alarm_history import HistoryItem
 from clary.store.changes import Changes
 from clary.store.database import Database
+from clary.store.gathering import Gathering
 from clary.store.listing import Page
 from clary.store.schema import alarm_actions, alarm_history
 
@@ -56,6 +57,10 @@ class HistoryQuery:
     """Where the page before ended."""
 
 
+Ending = tuple[PendingAction, HistoryItem | None]
+"""An action that was carried out, and what became of it."""
+
+
 class AlarmHistory:
     """The history of all alarms."""
 
@@ -63,6 +68,7 @@ class AlarmHistory:
         self._database = database
         self._changes = changes
         self._clock = clock
+        self._endings: Gathering[Ending, None] = Gathering(database, _write_endings)
 
     async def list(self, query: HistoryQuery) -> Page[HistoryItem]:
         """Return one page of items. ``Page.next`` is for ``HistoryQuery.after``."""
@@ -116,12 +122,7 @@ class AlarmHistory:
 
     async def finish(self, action: PendingAction, item: HistoryItem | None) -> None:
         """Take an action off the list, and write down what became of it."""
-
-        def apply(connection: Connection) -> None:
-            connection.execute(alarm_actions.delete().where(alarm_actions.c.id == action.id))
-            insert_items(connection, [] if item is None else [item])
-
-        await self._database.write(apply)
+        await self._endings.add((action, item))
 
     async def prune(self) -> None:
         """Remove what is too old, and what is too much."""
@@ -135,6 +136,15 @@ class AlarmHistory:
             )
 
         await self._database.write(apply)
+
+
+def _write_endings(connection: Connection, endings: Sequence[Ending]) -> Sequence[None]:
+    connection.execute(
+        alarm_actions.delete().where(alarm_actions.c.id == sa.bindparam("done")),
+        [{"done": action.id} for action, _ in endings],
+    )
+    insert_items(connection, [item for _, item in endings if item is not None])
+    return [None] * len(endings)
 
 
 def insert_items(connection: Connection, items: Sequence[HistoryItem]) -> None:

@@ -26,8 +26,8 @@ from clary.store.alarm_history import insert_actions, insert_items
 from clary.store.alarm_rows import dump_withheld, state_values
 from clary.store.schema import alarms
 
-AppendEvent = Callable[[Connection, Mapping[str, Any]], None]
-"""Writes an event for others to hear of, in the transaction of what it tells."""
+AppendEvents = Callable[[Connection, Sequence[Mapping[str, Any]]], None]
+"""Writes events for others to hear of, in the transaction of what they tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def write_states(
     findings: Sequence[Finding],
     now: datetime,
     namespace: Namespace,
-    append_event: AppendEvent,
+    append_events: AppendEvents,
 ) -> None:
     """Write states, histories, actions to be carried out, and events, in a transaction.
 
@@ -57,7 +57,7 @@ def write_states(
         findings: Of different alarms, as they are now.
         now: When it is.
         namespace: For the events.
-        append_event: Who takes them.
+        append_events: Who takes them.
     """
     if not findings:
         return
@@ -77,6 +77,7 @@ def write_states(
         ],
     )
     items: list[HistoryItem] = []
+    events: list[Mapping[str, Any]] = []
     actions: list[tuple[str, str, AlarmState, AlarmState]] = []
     for finding, alarm in zip(findings, moved, strict=True):
         old, new = finding.alarm.state, alarm.state
@@ -86,7 +87,8 @@ def write_states(
         if alarm.withheld is None and alarm.actions_enabled:
             actions += [(alarm.name, action, old, new) for action in alarm.actions(new.value)]
         transition = Transition(alarm=alarm, old=old)
-        append_event(connection, state_change_event(transition, namespace))
+        events.append(state_change_event(transition, namespace))
+    append_events(connection, events)
     insert_items(connection, items)
     insert_actions(connection, actions)
 

@@ -29,10 +29,10 @@ from clary.store.alarm_filter import AlarmFilter, acts_on, conditions
 from clary.store.alarm_history import AlarmHistory, insert_actions, insert_items
 from clary.store.alarm_links import check_children, check_parents
 from clary.store.alarm_rows import dump_withheld, find, get, select, state_values, to_alarm
-from clary.store.alarm_transitions import AppendEvent, Finding, write_states
+from clary.store.alarm_transitions import AppendEvents, Finding, write_states
 from clary.store.changes import Changes
 from clary.store.database import Database
-from clary.store.events import append_event
+from clary.store.events import append_events
 from clary.store.listing import Page
 from clary.store.schema import alarm_children, alarms
 from clary.store.tags import MAX_TAGS
@@ -58,7 +58,7 @@ class Alarms:
         self._namespace = namespace
         self._clock = clock
         self.history = AlarmHistory(database, changes, clock)
-        self.append_event: AppendEvent = append_event
+        self.append_events: AppendEvents = append_events
         """Where the events of transitions go; None: nowhere."""
 
     # -- what is wanted ---------------------------------------------------------------------
@@ -258,7 +258,7 @@ class Alarms:
         )
 
     def _write(self, connection: Connection, findings: Sequence[Finding], now: datetime) -> None:
-        write_states(connection, findings, now, self._namespace, self.append_event)
+        write_states(connection, findings, now, self._namespace, self.append_events)
 
     # -- reading ----------------------------------------------------------------------------
 

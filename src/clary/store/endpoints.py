@@ -334,6 +334,15 @@ class Endpoints:
 
         return await self._database.read(query)
 
+    async def statuses(self) -> Mapping[EndpointStatus, int]:
+        """Return how many endpoints there are of each status."""
+
+        def query(connection: Connection) -> Mapping[EndpointStatus, int]:
+            counts = sa.select(endpoints.c.status, sa.func.count()).group_by(endpoints.c.status)
+            return {EndpointStatus(status): n for status, n in connection.execute(counts)}
+
+        return await self._database.read(query)
+
     async def count_instances_by_type(self) -> Mapping[str, int]:
         """Return how many instances all endpoints together ask for, by type."""
         return await self._database.read(instances_in_use)

@@ -46,11 +46,18 @@ def append_event(connection: Connection, event: Mapping[str, Any]) -> None:
         connection: Of that transaction.
         event: In EventBridge's shape; ``resources/events.complete`` says what may be left out.
     """
-    connection.execute(
-        events.insert().values(
-            id=str(event.get("id") or uuid.uuid4()), at=datetime.now(UTC), document=dict(event)
-        )
-    )
+    append_events(connection, [event])
+
+
+def append_events(connection: Connection, new: Sequence[Mapping[str, Any]]) -> None:
+    """Write several events, as ``append_event`` does."""
+    at = datetime.now(UTC)
+    rows = [
+        {"id": str(event.get("id") or uuid.uuid4()), "at": at, "document": dict(event)}
+        for event in new
+    ]
+    if rows:
+        connection.execute(events.insert(), rows)
 
 
 def append_endpoint_event(connection: Connection, row: Row[Any]) -> None:

@@ -15,7 +15,7 @@ from clary.resources.scaling import (
     target_arn,
 )
 from clary.store.listing import Page
-from clary.store.scaling_activities import begin_activity
+from clary.store.scaling_activities import begin_activities
 from clary.store.scaling_rows import find_target, to_target
 from clary.store.scaling_table import ScalingFilter, ScalingTable, check_bounds, no_target
 from clary.store.schema import scalable_targets, scaling_policies, scheduled_actions
@@ -119,7 +119,7 @@ class ScalableTargets(ScalingTable):
                 )
             activity = enforce(target)
             if activity is not None:
-                begin_activity(connection, activity)
+                begin_activities(connection, [activity])
             return target
 
         return await self._write(name, apply)

@@ -1,6 +1,6 @@
 """Scaling activities: what was done to targets, and what is still under way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,11 +20,14 @@ from clary.resources.scaling_activities import overridden
 from clary.store.changes import Changes
 from clary.store.database import Database
 from clary.store.listing import Page
-from clary.store.scaling_rows import activity_values, insert_activity, to_activity
+from clary.store.scaling_rows import activity_values, insert_activities, parts, to_activity
 from clary.store.schema import scalable_targets, scaling_activities
 
 KIND = "scaling-activity"
 """What the change feed calls them; names are resource ids."""
+
+_PROGRESS = ("status", "status_message", "ended_at")
+"""What changes of an activity."""
 
 _OPEN = scaling_activities.c.status.in_([status.value for status in OPEN])
 
@@ -39,6 +42,20 @@ class ActivityFilter:
     limit: int = 50
     after: tuple[datetime, str] | None = None
     """Start and id of the last one of the page before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What has become of an activity."""
+
+    before: ScalingActivity
+    """As it was read."""
+
+    after: ScalingActivity
+    """As it shall be."""
+
+    cooling: Cooling | None = None
+    """What the target's cooldowns are counted from after it."""
 
 
 class ScalingActivities:
@@ -79,54 +96,68 @@ class ScalingActivities:
             lambda connection: [to_activity(row) for row in connection.execute(query)]
         )
 
+    async def open_ids(self) -> Mapping[str, str]:
+        """Return the ids of those that have no end yet, each with the id of its target."""
+        query = sa.select(scaling_activities.c.id, scaling_activities.c.target_id).where(_OPEN)
+        return await self._database.read(
+            lambda connection: {row.id: row.target_id for row in connection.execute(query)}
+        )
+
     async def begin(self, activities: Sequence[ScalingActivity]) -> None:
         """Write intents to move numbers. What was under way for their targets is overridden."""
 
         def apply(connection: Connection) -> None:
-            for activity in activities:
-                begin_activity(connection, activity)
-                _set_reason(connection, activity.target_id, None)
+            begin_activities(connection, activities)
+            _set_reasons(connection, [(activity.target_id, None) for activity in activities])
 
         if activities:
             await self._database.write(
                 apply, after_commit=lambda _: self._notify([a.target for a in activities])
             )
 
-    async def advance(
-        self, before: ScalingActivity, after: ScalingActivity, cooling: Cooling | None = None
-    ) -> None:
-        """Write what has become of an activity, unless something else has become of it meanwhile.
-
-        Args:
-            before: As it was read.
-            after: As it shall be.
-            cooling: What the target's cooldowns are counted from after it.
-        """
+    async def advance(self, steps: Sequence[Advance]) -> None:
+        """Write what has become of activities, but of those that something else has become of."""
         table = scaling_activities
 
         def apply(connection: Connection) -> None:
-            values = activity_values(after)
-            done = connection.execute(
-                table.update()
-                .where(table.c.id == before.id, table.c.status == before.status.value)
-                .values({name: values[name] for name in ("status", "status_message", "ended_at")})
+            present: dict[str, str] = {}
+            for part in parts([step.before.id for step in steps]):
+                rows = sa.select(table.c.id, table.c.status).where(table.c.id.in_(part))
+                present |= {row.id: row.status for row in connection.execute(rows)}
+            valid = [s for s in steps if present.get(s.before.id) == s.before.status.value]
+            _update(
+                connection,
+                table,
+                [
+                    {"key": step.before.id, **{name: values[name] for name in _PROGRESS}}
+                    for step in valid
+                    for values in (activity_values(step.after),)
+                ],
             )
-            if done.rowcount and cooling is not None:
-                connection.execute(
-                    scalable_targets.update()
-                    .where(scalable_targets.c.id == before.target_id)
-                    .values(out_at=cooling.out_at, out_added=cooling.out_added, in_at=cooling.in_at)
-                )
+            _update(
+                connection,
+                scalable_targets,
+                [
+                    {
+                        "key": step.before.target_id,
+                        "out_at": step.cooling.out_at,
+                        "out_added": step.cooling.out_added,
+                        "in_at": step.cooling.in_at,
+                    }
+                    for step in valid
+                    if step.cooling is not None
+                ],
+            )
 
-        await self._database.write(apply)
+        if steps:
+            await self._database.write(apply)
 
     async def add_not_scaled(self, activities: Sequence[tuple[ScalingActivity, str]]) -> None:
         """Write why nothing was done, and remember the reasons, so that none is repeated."""
 
         def apply(connection: Connection) -> None:
-            for activity, reason in activities:
-                insert_activity(connection, activity)
-                _set_reason(connection, activity.target_id, reason)
+            insert_activities(connection, [activity for activity, _ in activities])
+            _set_reasons(connection, [(a.target_id, reason) for a, reason in activities])
 
         if activities:
             await self._database.write(apply)
@@ -146,21 +177,34 @@ class ScalingActivities:
             self._changes.notify(KIND, target.resource_id)
 
 
-def begin_activity(connection: Connection, activity: ScalingActivity) -> None:
-    """Write an activity in a transaction, and override those of its target that have no end."""
+def begin_activities(connection: Connection, activities: Sequence[ScalingActivity]) -> None:
+    """Write activities in a transaction, and override those of their targets that have no end.
+
+    Args:
+        connection: The transaction.
+        activities: Of different targets.
+    """
     table = scaling_activities
-    rows = connection.execute(
-        sa.select(table).where(table.c.target_id == activity.target_id, table.c.ended_at.is_(None))
-    ).all()
-    for row in rows:
-        values = activity_values(overridden(to_activity(row), activity.started_at))
-        connection.execute(table.update().where(table.c.id == row.id).values(**values))
-    insert_activity(connection, activity)
+    following = {activity.target_id: activity for activity in activities}
+    for part in parts(list(following)):
+        rows = connection.execute(
+            sa.select(table).where(table.c.target_id.in_(part), table.c.ended_at.is_(None))
+        ).all()
+        for row in rows:
+            started_at = following[row.target_id].started_at
+            values = activity_values(overridden(to_activity(row), started_at))
+            connection.execute(table.update().where(table.c.id == row.id).values(**values))
+    insert_activities(connection, activities)
 
 
-def _set_reason(connection: Connection, target_id: str, reason: Any) -> None:
-    connection.execute(
-        scalable_targets.update()
-        .where(scalable_targets.c.id == target_id)
-        .values(last_reason=reason)
-    )
+def _set_reasons(connection: Connection, reasons: Sequence[tuple[str, str | None]]) -> None:
+    rows = [{"key": target_id, "last_reason": reason} for target_id, reason in reasons]
+    _update(connection, scalable_targets, rows)
+
+
+def _update(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Set the same columns of many rows; ``key`` is the id of each."""
+    if rows:
+        columns: dict[str, Any] = {name: sa.bindparam(name) for name in rows[0] if name != "key"}
+        update = table.update().where(table.c.id == sa.bindparam("key")).values(columns)
+        connection.execute(update, rows)

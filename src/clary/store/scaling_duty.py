@@ -1,6 +1,6 @@
 """What control does for targets: it sees what is due, and writes what it did in one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,9 +18,9 @@ from clary.resources.scaling import (
 from clary.resources.scaling_activities import into_bounds, setting_bounds
 from clary.store.changes import Changes
 from clary.store.database import Database
-from clary.store.scaling_activities import KIND, begin_activity
+from clary.store.scaling_activities import KIND, begin_activities
 from clary.store.scaling_rows import (
-    insert_activity,
+    insert_activities,
     parts,
     policies_of,
     to_action,
@@ -96,9 +96,13 @@ class ScalingDuty:
 
         return await self._database.read(query)
 
-    async def view_targets(self, target_ids: Sequence[str]) -> ScalingView:
-        """Return targets with their policies; those that are gone are left out."""
-        return await self._database.read(lambda connection: _view(connection, target_ids))
+    async def view_targets(
+        self, target_ids: Sequence[str], *, with_policies: Collection[str]
+    ) -> ScalingView:
+        """Return targets, some with their policies; those that are gone are left out."""
+        return await self._database.read(
+            lambda connection: _view(connection, target_ids, with_policies)
+        )
 
     async def due(self) -> Sequence[tuple[ScheduledAction, ScalableTarget]]:
         """Return the scheduled actions whose time has come, the earliest first."""
@@ -154,7 +158,7 @@ class ScalingDuty:
             done = setting_bounds(
                 target, action.name, action.min_capacity, action.max_capacity, now, refusal=refusal
             )
-            insert_activity(connection, done)
+            insert_activities(connection, [done])
             if refusal is None:
                 connection.execute(
                     scalable_targets.update()
@@ -172,7 +176,7 @@ class ScalingDuty:
                     else into_bounds(new, capacity, now + timedelta(microseconds=1))
                 )
                 if move is not None:
-                    begin_activity(connection, move)
+                    begin_activities(connection, [move])
             return done
 
         await self._database.write(
@@ -191,14 +195,19 @@ def _plan(connection: Connection, action: ScheduledAction, next_at: datetime | N
     return bool(done.rowcount)
 
 
-def _view(connection: Connection, target_ids: Sequence[str]) -> ScalingView:
+def _view(
+    connection: Connection,
+    target_ids: Sequence[str],
+    with_policies: Collection[str] | None = None,
+) -> ScalingView:
     table = scalable_targets
     targets: dict[str, ScalableTarget] = {}
     for part in parts(target_ids):
         for row in connection.execute(sa.select(table).where(table.c.id.in_(part))):
             targets[row.id] = to_target(row)
     policies: dict[str, list[ScalingPolicy]] = {}
-    for policy in policies_of(connection, list(targets)):
+    of = targets if with_policies is None else targets.keys() & with_policies
+    for policy in policies_of(connection, list(of)):
         policies.setdefault(policy.target_id, []).append(policy)
     return ScalingView(targets, policies)
 

@@ -158,6 +158,8 @@ def find_action(connection: Connection, target_id: str, name: str) -> ScheduledA
     return None if row is None else to_action(row)
 
 
-def insert_activity(connection: Connection, activity: ScalingActivity) -> None:
-    """Write a new activity."""
-    connection.execute(scaling_activities.insert().values(**activity_values(activity)))
+def insert_activities(connection: Connection, activities: Sequence[ScalingActivity]) -> None:
+    """Write new activities."""
+    if activities:
+        rows = [activity_values(activity) for activity in activities]
+        connection.execute(scaling_activities.insert(), rows)

@@ -17,6 +17,7 @@ from clary.api.operations import Backend
 from clary.clock import SystemClock
 from clary.logs.files import LogFile, find_log_files
 from clary.logs.groups import LogGroups
+from clary.metrics.families import Family, gauge
 from clary.metrics.series import MetricStore
 from clary.resources.quotas import Quotas
 from clary.resources.tracking_alarms import AlarmPeriods
@@ -29,6 +30,10 @@ Ask = Callable[..., tuple[int, bytes]]
 
 async def observe(name: str) -> list[Mapping[str, Any]]:
     return [{"id": "i-1", "variant": "AllTraffic", "state": "healthy", "endpoint": name}]
+
+
+async def collect() -> list[Family]:
+    return [Family(gauge("clary_things", "Things."), [((), 3.0)])]
 
 
 @pytest.fixture
@@ -52,12 +57,18 @@ def ask(tmp_path: Path) -> Iterator[Ask]:
         observe_instances=observe,
         read_counters=lambda _name: {"AllTraffic": {"invocations": 7}},
         observe_models=lambda name: [{"model": "a.tar.gz", "endpoint": name}],
+        collect_metrics=collect,
     )
 
     async def get(path: str, query: Mapping[str, str]) -> tuple[int, bytes]:
         sent: list[dict[str, Any]] = []
+        has_asked = False
 
         async def receive() -> dict[str, Any]:
+            nonlocal has_asked
+            if has_asked:
+                await asyncio.Event().wait()  # it stays connected
+            has_asked = True
             return {"type": "http.request", "body": b"", "more_body": False}
 
         async def send(message: Any) -> None:
@@ -180,3 +191,10 @@ def test_logs_are_followed_over_new_lines_new_instances_and_truncation(tmp_path:
             await until(pieces, b"i-1  cut\n")
 
     asyncio.run(story())
+
+
+def test_metrics_are_text(ask: Ask) -> None:
+    assert ask("/metrics") == (
+        200,
+        b"# HELP clary_things Things.\n# TYPE clary_things gauge\nclary_things 3.0\n",
+    )

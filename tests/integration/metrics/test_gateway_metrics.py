@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from clary.control.gateway_metrics import FORGET_AFTER_S, GatewayMetrics
+from clary.metrics.invocation_totals import InvocationTotals
 from clary.metrics.key import MetricKey
 from clary.metrics.registry import Registry
 from clary.metrics.series import MetricStore
@@ -66,7 +67,7 @@ class Control:
             try:
                 store = MetricStore(database, self.clock, MetricSettings())
                 await store.open()
-                metrics = GatewayMetrics(store, self.clock)
+                metrics = GatewayMetrics(store, self.clock, InvocationTotals(1000))
                 metrics.follow_route("digits", route())
                 return await story(metrics, store)
             finally:

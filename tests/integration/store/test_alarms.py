@@ -90,7 +90,7 @@ def test_a_transition_is_one_transaction_with_history_actions_and_event(
     store: Store, runner: asyncio.Runner
 ) -> None:
     events: list[Mapping[str, Any]] = []
-    store.alarms.append_event = lambda _connection, event: events.append(event)
+    store.alarms.append_events = lambda _connection, more: events.extend(more)
 
     async def story() -> None:
         await put(store, "a", AlarmActions=[TOPIC, TOPIC + "2"], OKActions=[TOPIC])
@@ -123,7 +123,7 @@ def test_an_event_that_cannot_be_written_takes_the_transition_back(
     def refuse(_connection: Connection, _event: Mapping[str, Any]) -> None:
         raise InvalidRequest("no room")
 
-    store.alarms.append_event = refuse
+    store.alarms.append_events = refuse
 
     async def story() -> None:
         await put(store, "a", AlarmActions=[TOPIC])
