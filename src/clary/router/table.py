@@ -138,7 +138,7 @@ class Endpoint:
         case on a laptop."""
         self.alternatives: tuple[Worker, ...] = ()
         """The workers of that only instance, also where it has several."""
-        if self.is_multi_model or route.asynchronous is not None:
+        if route.asynchronous is not None:
             return
         if only is not None and len(only.instances) == 1:
             instance = only.instances[0]
