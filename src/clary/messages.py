@@ -212,22 +212,32 @@ class FrameDecoder:
             kind, flags, status, request_id, number, meta_length, body_length = unpack(
                 data, position
             )
-            if body_length > MAX_BODY_PART or meta_length > MAX_META:
-                _check_lengths(kind, status, meta_length, body_length)
-            meta_start = position + 20
-            body_start = meta_start + meta_length
+            body_start = position + 20
+            if meta_length:
+                if meta_length > MAX_META:
+                    _check_lengths(kind, status, meta_length, body_length)
+                meta = data[body_start : body_start + meta_length]
+                body_start += meta_length
+            else:
+                meta = b""
             end = body_start + body_length
-            if end > length:
+            if body_length > MIN_PIECE:
+                if body_length > MAX_BODY_PART:
+                    _check_lengths(kind, status, meta_length, body_length)
+                if end > length:
+                    break
+                if _is_piece(kind, status):
+                    body = cast(bytes, memoryview(data)[body_start:end])
+                else:
+                    body = bytes(data[body_start:end])
+            elif end > length:
                 break
-            if body_length > MIN_PIECE and _is_piece(kind, status):
-                body = cast(bytes, memoryview(data)[body_start:end])
             else:
                 body = data[body_start:end]
-            meta = data[meta_start:body_start]
+                if is_view:
+                    body = bytes(body)
             if is_view:
                 meta = bytes(meta)
-                if body_length <= MIN_PIECE or not _is_piece(kind, status):
-                    body = bytes(body)
             frames.append(new(Frame, (kind, flags, status, request_id, number, meta, body)))
             position = end
         return position

@@ -77,7 +77,7 @@ class StreamInvocation(GatewayInvocation):
         if not self.is_started:
             self._start(self._head, None)
         self.connection.send(encode_payload_parts(parts))
-        self._take(sum(map(len, parts)))
+        self._take(len(parts[0]) if len(parts) == 1 else sum(map(len, parts)))
         self._put_off()
 
     def on_failure(self, error: InvocationError) -> None:
@@ -114,7 +114,8 @@ class StreamInvocation(GatewayInvocation):
         """Something moved: the next pause begins."""
         replies = self.replies
         pause_s = replies.client_stall_s if self.connection.is_full else replies.stream_idle_s
-        self.deadline = min(self._ends_at, time.monotonic() + pause_s)
+        deadline = time.monotonic() + pause_s
+        self.deadline = deadline if deadline < self._ends_at else self._ends_at
 
     def _break_off(self, status: int, text: bytes) -> None:
         """The handler failed in mid-stream."""

@@ -169,7 +169,7 @@ class Endpoint:
             variant.serverless is not None and variant.share > 0 for variant in variants
         )
         """Whether calls are counted, and wait for workers that come and go (``serverless.py``)."""
-        if self.is_multi_model or self.is_serverless or route.asynchronous is not None:
+        if self.is_serverless or route.asynchronous is not None:
             return
         if only is not None and len(only.instances) == 1:
             instance = only.instances[0]

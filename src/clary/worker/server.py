@@ -231,21 +231,36 @@ class Server:
     def _pump(self) -> None:
         """Ask the open generators for parts, in turns; let them leave; come back for more."""
         streams = self._streams
-        advanced: Dict[Outlet, List[OpenStream]] = {}
-        end_at = time.monotonic_ns() + PUMP_NS
-        while streams and time.monotonic_ns() < end_at:
-            if streams[0].is_slow and advanced:
-                break
-            stream = streams.popleft()
-            stream.is_queued = False
-            if stream.is_ended:
-                continue  # cancelled
-            self._advance(stream)
-            advanced.setdefault(stream.connection, []).append(stream)
-            if stream.has_room:
-                stream.is_queued = True
-                streams.append(stream)
-        for connection, its_streams in advanced.items():
+        page = self._page
+        clock = time.monotonic_ns
+        advanced: Dict[OpenStream, None] = {}
+        """In the order of their first parts."""
+        now = clock()
+        end_at = now + PUMP_NS
+        _no_running_loop(None)  # as without_loop(), which would cost as much as a short part
+        try:
+            while streams and now < end_at:
+                if streams[0].is_slow and advanced:
+                    break
+                stream = streams.popleft()
+                stream.is_queued = False
+                if stream.is_ended:
+                    continue  # cancelled
+                page[0] = began = now
+                stream.advance()
+                now = clock()
+                stream.is_slow = now - began > SLOW_PART_NS
+                advanced[stream] = None
+                if stream.has_room:
+                    stream.is_queued = True
+                    streams.append(stream)
+        finally:
+            page[0] = 0
+            _no_running_loop(self._loop)
+        by_connection: Dict[Outlet, List[OpenStream]] = {}
+        for stream in advanced:
+            by_connection.setdefault(stream.connection, []).append(stream)
+        for connection, its_streams in by_connection.items():
             connection.flush(*its_streams)
         if streams:
             self._loop.call_soon(self._pump)

@@ -129,7 +129,8 @@ class OpenStream:
     def advance(self) -> None:
         """Make one part, or find the end. Runs user code."""
         try:
-            self._push(encode_part(next(self._stream.parts)))
+            part = next(self._stream.parts)
+            self._push(part if type(part) is bytes else encode_part(part))
         except StopIteration:
             self._end()
         # BaseException: a sys.exit() in a generator must not end the worker for the others.
@@ -160,7 +161,7 @@ class OpenStream:
         parts = self._stream.parts
         try:
             async for part in parts:
-                self._push(encode_part(part))
+                self._push(part if type(part) is bytes else encode_part(part))
                 self.connection.flush_soon(self)
                 while not self.has_room:
                     self._room = asyncio.get_running_loop().create_future()
