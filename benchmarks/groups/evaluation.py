@@ -141,5 +141,5 @@ def _measured(number: int, calls: int) -> list[Measured]:
     (dimensions,) = dimension_sets(f"e{number}", "v")
     return [
         *invocation_metrics(dimensions, change, instances=1),
-        *instance_metrics(f"e{number}", "v", USAGE),
+        *instance_metrics(f"e{number}", "v", f"i-{number}", USAGE),
     ]

@@ -13,16 +13,21 @@ from benchmarks.load import Request, run_wrk
 from benchmarks.results import Bench, Check, Report, ValueRow, ratios
 from clary.clock import SystemClock
 from clary.metrics.endpoint_metrics import dimension_sets, instance_metrics, invocation_metrics
+from clary.metrics.exposition import render
+from clary.metrics.invocation_totals import InvocationTotals
 from clary.metrics.reports import Difference
 from clary.metrics.series import MetricStore
 from clary.metrics.statistics import StatisticSet
 from clary.settings import MetricSettings
 from clary.store.database import Database
+from collector import Collector
 from server import Server
 
 BODY = b'{"data": "' + b"x" * 188 + b'"}'  # 200 bytes
 ON = "Clary, metrics on"
 OFF = "Clary, metrics off"
+SPANS = "Clary, spans of every call to a collector"
+EXPOSED = 1000
 MINUTES = 5
 
 
@@ -33,15 +38,18 @@ def run(bench: Bench) -> Report:
     with (
         contenders.clary(bench.directory / "on") as on,
         contenders.clary(bench.directory / "off", CLARY_METRICS_ENABLED="false") as off,
+        Collector() as collector,
+        contenders.clary(bench.directory / "spans", CLARY_OTEL_ENDPOINT=collector.url) as spans,
     ):
-        for name, server in ((ON, on), (OFF, off)):
+        for name, server in ((ON, on), (OFF, off), (SPANS, spans)):
             server.deploy("echo", files, environment=contenders.ONE_WORKER)
             requests[name] = contenders.invocation(server, "echo", BODY, "application/json")
         report.loads += bench.interleave(requests, (ON, 64), (OFF, 64), (ON, 1), (OFF, 1))
-        costs: dict[str, list[float]] = {ON: [], OFF: []}
+        costs: dict[str, list[float]] = {ON: [], OFF: [], SPANS: []}
         for _ in range(bench.plan.rounds):
-            for name, server in ((ON, on), (OFF, off)):
+            for name, server in ((ON, on), (OFF, off), (SPANS, spans)):
                 costs[name].append(_gateway_us(server, requests[name], bench.plan.seconds))
+                collector.spans.clear()
     for connections in (64, 1):
         kept = ratios(report.find(ON, connections), report.find(OFF, connections))
         what = f"calls a second with metrics, of without, {connections} connections"
@@ -49,6 +57,7 @@ def run(bench: Bench) -> Report:
     for name, values in costs.items():
         what = f"{name}: the gateway's processor time for one call, 64 connections"
         report.values.append(ValueRow(what, statistics.median(values), "µs"))
+    report.values.append(_exposition())
     endpoints = 1000 if bench.plan.is_quick else 10_000
     report.values += asyncio.run(_many(bench.directory / "many.sqlite", endpoints))
     report.notes.append(
@@ -56,6 +65,24 @@ def run(bench: Bench) -> Report:
         f"with a value in each of {MINUTES} minutes."
     )
     return report
+
+
+def _exposition() -> ValueRow:
+    """Measure what control does for one GET /metrics of a thousand variants."""
+    totals = InvocationTotals(EXPOSED)
+    times = StatisticSet(60.0, 6e5, 8e3, 2e4, {440: 20.0, 460: 30.0, 480: 10.0})
+    for number in range(EXPOSED):
+        name = f"endpoint-{number:05}"
+        totals.follow(name, {"AllTraffic"}, 0.0)
+        change = Difference(invocations=60, model=times, overhead=times)
+        totals.add(name, "AllTraffic", "", change, 0.0)
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        size = sum(map(len, render(totals.families(1.0), open_metrics=False)))
+        took.append((time.process_time() - began) * 1000)
+    what = f"processor time of one GET /metrics, {EXPOSED} variants"
+    return ValueRow(what, statistics.median(took), "ms", f"{size / 1e6:.1f} MB of text")
 
 
 def _gateway_us(server: Server, request: Request, seconds: float) -> float:
@@ -122,7 +149,7 @@ def _one_minute(store: MetricStore, endpoint: str, at: object) -> int:
     usage = {"cpu_percent": 12.5, "memory_percent": 3.0, "disk_percent": 40.0}
     measured = [
         *invocation_metrics(dimensions, change, instances=1),
-        *instance_metrics(endpoint, "AllTraffic", usage),
+        *instance_metrics(endpoint, "AllTraffic", "i-1", usage),
     ]
     for each in measured:
         store.add(each.key, at=at, value=each.values, unit=each.unit)  # type: ignore[arg-type]

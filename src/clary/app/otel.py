@@ -8,14 +8,16 @@ import importlib.util
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clary import __version__
 from clary.errors import ConfigurationError
 from clary.gateway.span_export import Make, Send
 from clary.gateway.spans import SpanRecord
-from clary.metrics.families import Family
 from clary.settings import OtelSettings
+
+if TYPE_CHECKING:
+    from clary.metrics.families import Family  # gateways have no use for what it imports
 
 NEEDED = "opentelemetry.exporter.otlp.proto.http"
 EXTRA = "it needs OpenTelemetry's libraries: pip install 'clary[otel]'"
@@ -76,7 +78,7 @@ def span_sender(settings: OtelSettings, process: str, life: str) -> Make:
 
 def metric_sender(
     settings: OtelSettings, process: str, life: str
-) -> Callable[[], Callable[[Sequence[Family]], bool]]:
+) -> Callable[[], Callable[[Sequence["Family"]], bool]]:
     """Return what makes ready to export metrics; counters begin at 0 now.
 
     Args:
@@ -86,7 +88,7 @@ def metric_sender(
     """
     began_ns = time.time_ns()
 
-    def make() -> Callable[[Sequence[Family]], bool]:
+    def make() -> Callable[[Sequence["Family"]], bool]:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415 - heavy
             OTLPMetricExporter,
         )
@@ -101,7 +103,7 @@ def metric_sender(
         )
         resource, scope = _identity(settings, process, life)
 
-        def send(families: Sequence[Family]) -> bool:
+        def send(families: Sequence["Family"]) -> bool:
             data = metrics_data(
                 families, resource=resource, scope=scope, began_ns=began_ns, now_ns=time.time_ns()
             )

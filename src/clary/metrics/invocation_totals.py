@@ -7,9 +7,9 @@ endpoint can have. A place is free again some time after its variant has gone, s
 counts are seen.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
-from clary.metrics.families import Ends, Family, Histogram, counter, gauge, histogram
+from clary.metrics.families import Definition, Ends, Family, Histogram, counter, gauge, histogram
 from clary.metrics.reports import Difference
 from clary.metrics.statistics import StatisticSet
 
@@ -41,7 +41,10 @@ ERRORS = counter(
     *(*BY_VARIANT, "kind"),
 )
 REFUSED = counter(
-    "clary_invocations_refused_total", "Invocations refused because queues were full.", *BY_VARIANT
+    "clary_invocations_refused_total",
+    "Invocations that reached no model; reason is queue_full, throttled (a serverless variant's "
+    "concurrency) or no_capacity (an inference component without copies).",
+    *(*BY_VARIANT, "reason"),
 )
 MODEL = histogram(
     "clary_model_latency_seconds",
@@ -110,9 +113,11 @@ class Totals:
         "handler_us",
         "invocations",
         "model",
+        "no_capacity",
         "overhead",
         "overloaded",
         "server_errors",
+        "throttled",
     )
 
     def __init__(self) -> None:
@@ -121,6 +126,8 @@ class Totals:
         self.server_errors = 0
         self.failed = 0
         self.overloaded = 0
+        self.throttled = 0
+        self.no_capacity = 0
         self.dropped = 0
         self.captured = 0
         self.capture_dropped = 0
@@ -135,6 +142,8 @@ class Totals:
         self.server_errors += change.server_errors
         self.failed += change.failed
         self.overloaded += change.overloaded
+        self.throttled += change.throttled
+        self.no_capacity += change.no_capacity
         self.dropped += change.dropped
         self.captured += change.captured
         self.capture_dropped += change.capture_dropped
@@ -244,7 +253,6 @@ class InvocationTotals:
         self._prune(now)
         plain = [
             (INVOCATIONS, "invocations", 1.0),
-            (REFUSED, "overloaded", 1.0),
             (HANDLER, "handler_us", 1e-6),
             (SHADOW_DROPPED, "dropped", 1.0),
             (CAPTURED, "captured", 1.0),
@@ -253,17 +261,15 @@ class InvocationTotals:
             (OVERHEAD, "overhead", 0.0),
         ]
         inside = [(CONTAINER_INVOCATIONS, "invocations", 1.0), (CONTAINER_LATENCY, "model", 0.0)]
-        errors = Family(
+        errors = _by_kind(
             ERRORS,
-            [
-                ((*place, kind), float(count))
-                for place, totals in self._totals.items()
-                for kind, count in (
-                    ("4xx", totals.client_errors),
-                    ("5xx", totals.server_errors),
-                    ("no_answer", totals.failed),
-                )
-            ],
+            self._totals,
+            {"4xx": "client_errors", "5xx": "server_errors", "no_answer": "failed"},
+        )
+        refused = _by_kind(
+            REFUSED,
+            self._totals,
+            {"queue_full": "overloaded", "throttled": "throttled", "no_capacity": "no_capacity"},
         )
         container_errors = Family(
             CONTAINER_ERRORS,
@@ -279,6 +285,7 @@ class InvocationTotals:
                 for what, name, scale in plain
             ),
             errors,
+            refused,
             *(
                 Family(what, _rows(self._containers.items(), name, scale))
                 for what, name, scale in inside
@@ -294,3 +301,14 @@ def _rows(
     if not scale:
         return [(labels, getattr(totals, name)) for labels, totals in items]
     return [(labels, getattr(totals, name) * scale) for labels, totals in items]
+
+
+def _by_kind(what: Definition, totals: Mapping[Place, Totals], names: Mapping[str, str]) -> Family:
+    return Family(
+        what,
+        [
+            ((*place, kind), float(getattr(each, name)))
+            for place, each in totals.items()
+            for kind, name in names.items()
+        ],
+    )

@@ -21,13 +21,23 @@ def test_what_happened_is_added_up():
     totals = InvocationTotals(10)
     times = StatisticSet(2.0, 3e6, 1e6, 2e6, {bucket_of(1e6): 1.0, bucket_of(2e6): 1.0})
     change = Difference(
-        invocations=3, client_errors=1, failed=2, overloaded=4, handler_us=5_000_000, model=times
+        invocations=3,
+        client_errors=1,
+        failed=2,
+        overloaded=4,
+        throttled=1,
+        handler_us=5_000_000,
+        model=times,
     )
     for _ in range(2):
         totals.add("a", "v", "", change, 0.0)
     place = ("a", "v")
     assert values(totals, "clary_invocations_total") == {place: 6.0}
-    assert values(totals, "clary_invocations_refused_total") == {place: 8.0}
+    assert values(totals, "clary_invocations_refused_total") == {
+        (*place, "queue_full"): 8.0,
+        (*place, "throttled"): 2.0,
+        (*place, "no_capacity"): 0.0,
+    }
     assert values(totals, "clary_handler_seconds_total") == {place: 10.0}
     assert values(totals, "clary_invocation_errors_total") == {
         (*place, "4xx"): 2.0,
