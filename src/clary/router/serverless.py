@@ -205,7 +205,8 @@ class ServerlessCalls:
         if endpoint is None:
             for waiting in line:
                 waiting.invocation.deadline = time.monotonic() + waiting.time_left_s
-                self._resubmit(waiting.invocation, ModelNotReady("The endpoint has changed."))
+                # If it is nowhere any more, it is answered as if it had come now.
+                self._resubmit(waiting.invocation, InvocationError(name))
             return
         now = time.monotonic()
         kept: deque[_Waiting] = deque()

@@ -170,8 +170,22 @@ class ScaledHost(Host):
             return
         self._selector.unregister(template.socket)
         template.socket.close()
+        if template.asked:
+            self._kill_unclaimed()
         for key in template.asked.values():
             self._start_anew(key)
+
+    def _kill_unclaimed(self) -> None:
+        """End workers that a template has made, and died before it could say so."""
+        known = {worker.pid for worker in self._watch.workers.values()}
+        for pid in _family(os.getpid())[1:]:
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    is_ours = self._identity.encode() in file.read().split(b"\0")
+            except OSError:
+                continue
+            if is_ours and pid not in known:
+                os.kill(pid, signal.SIGKILL)  # a child, and so not another process by now
 
     def _start_process(self, key: Key) -> None:
         template = self._template

@@ -172,6 +172,25 @@ def test_without_its_template_a_host_starts_workers_itself(scaled: Scaled) -> No
     assert is_alive(worker["pid"])
 
 
+def test_a_template_that_dies_while_it_makes_workers_leaves_none_behind(scaled: Scaled) -> None:
+    scaled.start()
+    wait_for_fork(scaled)
+    template = scaled.template()
+    assert template is not None
+    os.kill(template, signal.SIGSTOP)
+    scaled.scale(3)
+    os.kill(template, signal.SIGKILL)
+
+    workers = scaled.wait_for(3)
+
+    def workers_that_live() -> set[int]:
+        return {pid for pid, words in family(scaled.instance) if "clary-worker" in words}
+
+    wait_for(
+        lambda: workers_that_live() == {worker["pid"] for worker in workers}, "no other worker", 30
+    )
+
+
 def ending_by_stop(scaled: Scaled) -> None:
     scaled.instance.stop()
 
@@ -207,7 +226,7 @@ def test_a_template_leaves_with_a_host_that_is_killed(scaled: Scaled) -> None:
 
 
 SERVER = """
-import http.server, os
+import http.server, os, time
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -216,7 +235,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        held.append(bytearray(os.urandom(1 << 20)) * 1500)
+        for _ in range(300):  # in pieces, between which pings are answered
+            held.append(bytearray(os.urandom(1 << 20)) * 5)
+            time.sleep(0.01)
 
     def log_message(self, *arguments):
         pass

@@ -59,8 +59,12 @@ class Site:
         self.limits = ServerlessRoute(**{"max_concurrency": 5, **limits})
         self.counters = VariantCounters()
         self.calls = ServerlessCalls(
-            settings or ServerlessSettings(), "g0", self._send, lambda call, error: None
+            settings or ServerlessSettings(),
+            "g0",
+            self._send,
+            lambda call, error: self.elsewhere.append(call),
         )
+        self.elsewhere: list[Invocation] = []
         self.told: list[Any] = []
         self.calls.say = lambda message: self.told.append(message["needs"])
         self.route()
@@ -222,6 +226,18 @@ async def test_a_start_that_takes_too_long_ends_the_wait() -> None:
     site.calls.drain("e")
 
     assert isinstance(call.failure, ModelNotReady)
+
+
+@on_a_loop
+async def test_what_waits_for_an_endpoint_that_goes_is_looked_at_anew() -> None:
+    site = Site()
+    call = site.submit()
+
+    site.calls.follow("e", None)
+    site.calls.drain("e")
+
+    assert site.elsewhere == [call]
+    assert call.deadline <= time.monotonic() + 60
 
 
 @on_a_loop
