@@ -34,7 +34,7 @@ from clary.store.schema.scaling import (
 )
 from clary.store.schema.transform_jobs import transform_files, transform_jobs
 
-VERSION = "0013"
+VERSION = "0012"
 """Revision of the last migration."""
 
 __all__ = [

@@ -5,8 +5,8 @@ from alembic import op
 
 from clary.store.schema.base import Timestamp
 
-revision = "0013"
-down_revision = "0012"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
