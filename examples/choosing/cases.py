@@ -47,13 +47,18 @@ def main() -> None:
     for number, (case, traffic) in enumerate(CASES.items()):
         kind, why = choose(traffic)
         print(f"{case}: {kind}, for {why}")
-        use = USES.get(kind)
-        if use is not None:
-            print(f"  it answers {use(f'case-{number}', 'hello')}")
+        print(f"  it answers {USES[kind](f'case-{number}', 'hello')}")
 
 
 def real_time(name: str, text: str) -> str:
     create_endpoint(name, variant={"InstanceType": "ml.m5.large", "InitialInstanceCount": 1})
+    return invoke(name, text)
+
+
+def serverless(name: str, text: str) -> str:
+    create_endpoint(
+        name, variant={"ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 2}}
+    )
     return invoke(name, text)
 
 
@@ -92,10 +97,11 @@ def batch(name: str, text: str) -> str:
 
 USES: dict[Kind, Callable[[str, str], str]] = {
     Kind.REAL_TIME: real_time,
+    Kind.SERVERLESS: serverless,
     Kind.ASYNC: asynchronous,
     Kind.BATCH: batch,
 }
-"""How each kind is made, and called once. A kind that is not here is decided for, and not made."""
+"""How each kind is made, and called once."""
 
 
 def create_model(name: str) -> None:
