@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from botocore.exceptions import EventStreamError
+from botocore.exceptions import ClientError, EventStreamError
 
 from load import Load
 from server import IMAGE, ROLE, Server, wait_for
@@ -312,7 +312,7 @@ def test_what_was_captured_just_before_the_stop_is_written(server: Server, tmp_p
         stopped.s3.create_bucket(Bucket="captured")
         deploy(stopped, "last")
         wait_for(lambda: stopped.pids("clary-jobs"), what="jobs, before the first call")
-        wait_for(lambda: "not" not in jobs_state(stopped), what="jobs to have started")
+        wait_for(lambda: serves(stopped, "jobs"), timeout_s=30, what="jobs to take captures")
         for _ in range(50):
             stopped.invoke("last")
         assert stopped.stop() == 0
@@ -320,9 +320,9 @@ def test_what_was_captured_just_before_the_stop_is_written(server: Server, tmp_p
         assert len(lines(stopped, "last")) == 50
 
 
-def jobs_state(server: Server) -> str:
-    with urllib.request.urlopen(f"{server.url}/_clary/health", timeout=5) as reply:
-        return str(json.load(reply)["services"]["jobs"])
+def serves(server: Server, role: str) -> bool:
+    """Whether a process has loaded its code and answers on its socket."""
+    return "Started server process" in (server.data_dir / f"logs/server/{role}.log").read_text()
 
 
 # Kills ------------------------------------------------------------------------------------
@@ -388,6 +388,16 @@ def test_captures_go_on_after_whatever_was_killed(server: Server, word: str) -> 
         wait_for(lambda: server.health() == 200, what="the gateway")
         server.invoke(name, b"after")
     wait_for_lines(server, name, 6)
+    wait_for(lambda: answers(server), timeout_s=30, what="control, for the next test")
+
+
+def answers(server: Server) -> bool:
+    """Whether control's API answers."""
+    try:
+        server.sagemaker.list_models()
+    except ClientError:
+        return False
+    return True
 
 
 def test_killing_objects_only_delays_captures(server: Server) -> None:
