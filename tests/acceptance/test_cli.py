@@ -175,6 +175,23 @@ def test_logs_are_followed_as_they_come(server: Server, tmp_path: Path) -> None:
             following.terminate()
 
 
+def test_a_serverless_endpoint_is_deployed_called_and_updated(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "inference.py").write_text(ECHO)
+    options = ("deploy", str(tmp_path), "--name", "seldom", "--serverless", "--memory", "1024")
+    server.cli(*options)
+    answer = json.loads(server.cli("invoke", "seldom", "-d", "one").stdout)
+    assert answer["body"] == "one"
+    server.cli(*options, "--max-concurrency", "2")
+    (variant,) = server.sagemaker.describe_endpoint(EndpointName="seldom")["ProductionVariants"]
+    assert variant["CurrentServerlessConfig"] == {"MemorySizeInMB": 1024, "MaxConcurrency": 2}
+    refused = server.cli(*options, "--instances", "2", check=False)
+    assert refused.returncode == 2
+    assert "--serverless or --instances" in refused.stderr
+    server.cli("rm", "seldom")
+
+
 def test_watch_deploys_again_and_outlives_a_broken_file(server: Server, tmp_path: Path) -> None:
     def handler(answer: str) -> str:
         return f"def model_fn(d): ...\ndef predict_fn(x, m): return {answer}\n"

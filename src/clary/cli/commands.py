@@ -94,6 +94,16 @@ def deploy(
     instance_type: Annotated[
         str, typer.Option(help="Instance type.", metavar="TYPE")
     ] = "ml.m5.large",
+    serverless: Annotated[
+        bool,
+        typer.Option("--serverless", help="No instance: workers from zero by the first call."),
+    ] = False,
+    memory: Annotated[
+        int, typer.Option(help="Memory of a serverless worker, in MB.", metavar="MB")
+    ] = 2048,
+    max_concurrency: Annotated[
+        int, typer.Option(help="Most calls at once of a serverless endpoint.", metavar="N")
+    ] = 5,
     image: Annotated[
         str, typer.Option(help="Image URI, looked up in the image table. [default: as needed]")
     ] = "",
@@ -118,6 +128,8 @@ def deploy(
 
     if asgi and command:
         raise typer.BadParameter("give --app or --command, not both")
+    if serverless and instances != 1:
+        raise typer.BadParameter("give --serverless or --instances, not both")
     if watch and not wait:
         raise typer.BadParameter("--watch waits for each deployment; leave out --no-wait")
     wanted = deployment.Deployment(
@@ -125,6 +137,11 @@ def deploy(
         name=name or deployment.endpoint_name(source),
         instances=instances,
         instance_type=instance_type,
+        serverless=(
+            deployment.Serverless(memory_mb=memory, max_concurrency=max_concurrency)
+            if serverless
+            else None
+        ),
         image=image,
         environment=deployment.parse_variables(variables or []),
         app=asgi,

@@ -198,12 +198,7 @@ def _create_model_and_config(api: Api, wanted: Deployment, name: str, url: str) 
         ExecutionRoleArn=f"arn:aws:iam::{account}:role/{ROLE_NAME}",
         Tags=tags,
     )
-    variant = {
-        "VariantName": VARIANT,
-        "ModelName": name,
-        "InitialInstanceCount": wanted.instances,
-        "InstanceType": wanted.instance_type,
-    }
+    variant = {"VariantName": VARIANT, "ModelName": name, **wanted.capacity}
     try:
         api.call(
             "sagemaker",

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from clary.cli.failure import CommandFailed
 
@@ -13,6 +14,17 @@ SERVER_IMAGE = "clary/server:latest"
 
 LONGEST_NAME = 63
 _SUFFIX = len("-0123abcd-20260102030405678")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serverless:
+    """No instance: workers from zero by the first call. Defaults are those of SageMaker's SDK."""
+
+    memory_mb: int = 2048
+    """Memory of a worker: 1024 to 6144, in steps of 1024."""
+
+    max_concurrency: int = 5
+    """Most calls at once; further ones are throttled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +39,8 @@ class Deployment:
 
     instances: int = 1
     instance_type: str = "ml.m5.large"
+    serverless: Serverless | None = None
+    """Instead of instances."""
     image: str = ""
     """Image URI; empty for the one that fits the kind of deployment."""
 
@@ -38,6 +52,18 @@ class Deployment:
 
     command: str = ""
     """A command line that starts a server."""
+
+    @property
+    def capacity(self) -> dict[str, Any]:
+        """What the variant runs on, as the API has it."""
+        if self.serverless is not None:
+            return {
+                "ServerlessConfig": {
+                    "MemorySizeInMB": self.serverless.memory_mb,
+                    "MaxConcurrency": self.serverless.max_concurrency,
+                }
+            }
+        return {"InitialInstanceCount": self.instances, "InstanceType": self.instance_type}
 
     @property
     def own_server(self) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from clary.cli.deployment import (
     Deployment,
+    Serverless,
     check_entry_point,
     endpoint_name,
     name_prefix,
@@ -75,6 +76,13 @@ def test_an_own_server_gets_its_image_and_what_to_start() -> None:
     assert wanted.image_uri == "clary/server:latest"
     assert wanted.container_environment == {"X": "1", "CLARY_APP": "server:app"}
     assert a_deployment(command="./run").container_environment == {"CLARY_COMMAND": "./run"}
+
+
+def test_a_deployment_has_instances_unless_it_is_serverless() -> None:
+    assert a_deployment().capacity == {"InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
+    assert a_deployment(serverless=Serverless(memory_mb=1024)).capacity == {
+        "ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 5}
+    }
 
 
 def test_a_handler_gets_the_python_image_unless_another_is_named() -> None:
