@@ -169,7 +169,8 @@ def test_a_call_that_is_not_captured_knows_nothing_of_it(capturing, echo_worker,
     call(capturing)
     route_to(capturing, echo_worker.address, share=0)
     call(capturing)
-    assert kinds == [CapturedInvocation, GatewayInvocation]
+    # One that waits for the connection to its worker is submitted again.
+    assert list(dict.fromkeys(kinds)) == [CapturedInvocation, GatewayInvocation]
 
 
 def test_without_room_calls_go_on_and_drops_are_counted(make_gateway, echo_worker):
