@@ -29,6 +29,7 @@ from clary.control.endpoint_plan import StartLimits
 from clary.control.event_receivers import EventFile, EventReceiver, EventTopic, Notifier, Webhook
 from clary.control.events import EventDelivery
 from clary.control.gateway_metrics import GatewayMetrics
+from clary.control.hosting_metrics import HostingMetrics
 from clary.control.inference_components import ComponentReconciler
 from clary.control.instance_metrics import InstanceMetrics
 from clary.control.jobs_bell import JobsBell
@@ -238,6 +239,13 @@ async def run_control(context: Context) -> None:
         clock,
         interval_s=settings.metrics.instance_interval_s,
         reserved_by=measured.reserved_by,
+        measure_hosting=HostingMetrics(
+            hosting.hosts,
+            store.instances,
+            store.inference_components.endpoint_names,
+            metrics,
+            clock,
+        ).measure,
     )
     fleet.on_usage = usage.take
     alarm_targets: dict[str, ActionTarget] = {"sns": TopicTarget(notifier, namespace)}

@@ -7,13 +7,14 @@ is a fleet like the real one, which it has inside for all other instances.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from clary.control.endpoints import InstanceFleet
 from clary.errors import PermanentError
 from clary.fleet.instance import InstanceOrder, ObservedInstance
 from clary.fleet.launchers.base import InstanceState
+from clary.resources.inference_component import ComputeResources
 
 
 class RunningFleet(InstanceFleet, Protocol):
@@ -30,6 +31,16 @@ class RunningFleet(InstanceFleet, Protocol):
     def release_host(self, instance_id: str) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostingInstance:
+    """An instance that holds copies, with what it has for them."""
+
+    id: str
+    endpoint_name: str
+    variant_name: str
+    size: ComputeResources
+
+
 class HostingFleet:
     """A fleet with instances that hold copies.
 
@@ -40,6 +51,7 @@ class HostingFleet:
     def __init__(self, fleet: RunningFleet) -> None:
         self._fleet = fleet
         self._hosts: dict[str, ObservedInstance] = {}
+        self._sizes: dict[str, ComputeResources] = {}
         self.on_change: Callable[[str], None] = lambda endpoint_name: None
         """Called with an endpoint's name when its hosts change."""
 
@@ -67,6 +79,7 @@ class HostingFleet:
         except PermanentError as error:
             host = replace(host, state=InstanceState.FAILED, reason=error.message)
         self._hosts[order.id] = host
+        self._sizes[order.id] = ComputeResources.of_type(order.size)
         self.on_change(order.endpoint_name)
 
     async def stop(self, instance_id: str) -> None:
@@ -75,8 +88,22 @@ class HostingFleet:
         if host is None:
             await self._fleet.stop(instance_id)
             return
+        del self._sizes[instance_id]
         self._fleet.release_host(instance_id)
         self.on_change(host.endpoint_name)
+
+    def hosts(self) -> list[HostingInstance]:
+        """Return the instances that hold copies, and may get some."""
+        return [
+            HostingInstance(
+                id=host.id,
+                endpoint_name=host.endpoint_name,
+                variant_name=host.variant_name,
+                size=self._sizes[host.id],
+            )
+            for host in self._hosts.values()
+            if host.state is InstanceState.HEALTHY
+        ]
 
     def ids(self) -> Collection[str]:
         """Return the ids of all instances."""

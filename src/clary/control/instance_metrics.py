@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -11,6 +11,10 @@ from clary.metrics.component_metrics import usage_metrics
 from clary.metrics.endpoint_metrics import Measured, instance_metrics
 from clary.metrics.series import MetricStore
 from clary.resources.inference_component import ComputeResources, endpoint_of_hosts
+
+ANSWER_S = 2.0
+"""How long hosts have to answer, before what they say is put together, in seconds. Those that take
+longer count with what they said the time before."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +36,7 @@ class InstanceMetrics:
         clock: Wall time.
         interval_s: Pause between two turns, in seconds.
         reserved_by: Returns what a copy of an inference component has reserved.
+        measure_hosting: Makes metrics of the instances that copies are on, of what each copy used.
     """
 
     def __init__(
@@ -42,12 +47,14 @@ class InstanceMetrics:
         *,
         interval_s: float,
         reserved_by: Callable[[str], ComputeResources] = lambda component: ComputeResources(),
+        measure_hosting: Callable[[Mapping[str, Mapping[str, Any]]], Awaitable[None]],
     ) -> None:
         self._fleet = fleet
         self._store = store
         self._clock = clock
         self._interval_s = interval_s
         self._reserved_by = reserved_by
+        self._measure_hosting = measure_hosting
         self._latest: dict[str, tuple[float, Mapping[str, Any]]] = {}
         """When it was measured, on the monotonic clock, and what was, by instance."""
 
@@ -58,6 +65,8 @@ class InstanceMetrics:
             await asyncio.sleep(self._pause_s(self._clock.now()))
             try:
                 self._fleet.ask_usage()
+                await asyncio.sleep(min(ANSWER_S, self._interval_s / 2))
+                await self._measure_hosting(dict(self.latest(self._clock.monotonic())))
             except Exception:  # noqa: BLE001 - the next turn comes, whatever it is
                 _log.exception("instances could not be measured")
 

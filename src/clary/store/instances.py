@@ -29,6 +29,10 @@ class Instances:
         """Return all records, oldest first."""
         return await self._select(sa.true())
 
+    async def list_copies(self) -> Records:
+        """Return the records of all copies of inference components, oldest first."""
+        return await self._select(instances.c.host_id.is_not(None))
+
     async def add(self, records: Sequence[InstanceRecord]) -> None:
         """Write records of instances that are about to be started. Ids must be new."""
         rows = [

@@ -128,7 +128,15 @@ EXPECTED: Mapping[str, Table] = {
         ),
     },
     "parts": {
-        **{place: unit for place, unit in REAL_TIME.items() if place[0] != INSTANCES},
+        **REAL_TIME,
+        **rows(
+            INSTANCES,
+            VARIANT,
+            "Percent",
+            "CPUReservation",
+            "MemoryReservation",
+            "CPUUtilizationNormalized",
+        ),
         **rows(
             CALLS,
             COMPONENT,
@@ -314,6 +322,39 @@ MAKERS = {
 def test_an_endpoint_has_the_metrics_of_its_kind(server: Server, kind: str) -> None:
     MAKERS[kind](server)
     wait_for_table(server, EXPECTED[kind], lambda metric: kind in metric.dimensions.values())
+
+
+def test_reservations_are_of_each_instance(server: Server) -> None:
+    endpoint = ComponentEndpoint(server, "halves").create(instances=2)
+    endpoint.component("halves", endpoint.model("half"), cores=1, memory_mb=512)
+
+    def extremes(name: str) -> tuple[float, float] | None:
+        now = datetime.now(UTC)
+        points = server.client("cloudwatch").get_metric_statistics(
+            Namespace=INSTANCES,
+            MetricName=name,
+            Dimensions=[
+                {"Name": "EndpointName", "Value": "halves"},
+                {"Name": "VariantName", "Value": "main"},
+            ],
+            StartTime=now - timedelta(minutes=30),
+            EndTime=now + timedelta(minutes=1),
+            Period=3600,
+            Statistics=["Minimum", "Maximum"],
+        )["Datapoints"]
+        if not points:
+            return None
+        return min(p["Minimum"] for p in points), max(p["Maximum"] for p in points)
+
+    # One of two has the copy: a core of 2, and 512 MB of 8 GiB.
+    expected = {"CPUReservation": (0.0, 50.0), "MemoryReservation": (0.0, 6.25)}
+    wait_for(
+        lambda: {name: extremes(name) for name in expected} == expected,
+        timeout_s=60,
+        what="both reservations of both instances",
+        poll_s=0.5,
+    )
+    endpoint.delete("halves")
 
 
 SLOW_ROWS = """
