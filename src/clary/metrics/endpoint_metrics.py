@@ -5,6 +5,7 @@ Contract: autoscaling-metrics.md 6.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from clary.metrics.key import MetricKey
 from clary.metrics.reports import Difference
@@ -41,6 +42,9 @@ USAGE = {
     "models": ("LoadedModelCount", None),
 }
 """Metrics of instances by what hosts call them; processors and GPUs count 100 each."""
+
+CONTAINER_USAGE = ("cpu_percent", "memory_percent")
+"""Those that each of several containers has as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +139,11 @@ def serverless_metrics(
 
 
 def instance_metrics(
-    endpoint: str, variant: str, instance_id: str, usage: Mapping[str, float]
+    endpoint: str, variant: str, instance_id: str, usage: Mapping[str, Any]
 ) -> Iterator[Measured]:
-    """Give the values of what one instance uses: one value of each metric.
+    """Give the values of what one instance uses, and each of several containers on it.
+
+    One value of each metric.
 
     Args:
         endpoint: Its endpoint, or the route of its transform job.
@@ -154,6 +160,14 @@ def instance_metrics(
         if name in usage:
             key = MetricKey.of(namespace, metric, dimensions)
             yield Measured(key, StatisticSet.of(float(usage[name])), unit)
+    if job is not None:
+        return
+    for container, used in usage.get("containers", {}).items():
+        (dimensions,) = dimension_sets(endpoint, variant, container=container)
+        for name in CONTAINER_USAGE:
+            metric, unit = USAGE[name]
+            key = MetricKey.of(namespace, metric, dimensions)
+            yield Measured(key, StatisticSet.of(float(used[name])), unit)
 
 
 def errors(count: int, calls: int) -> StatisticSet:

@@ -381,8 +381,11 @@ class Host:
     def _measure_usage(self) -> Dict[str, Any]:
         if self._usage is None:
             self._usage = UsageMeter(self._spec.containers[0].cwd)
-        workers = [worker.pid for worker in self._watch.workers.values() if worker.pid is not None]
-        usage = self._usage.measure(workers)
+        pids: Dict[str, List[int]] = {container.name: [] for container in self._spec.containers}
+        for key, worker in self._watch.workers.items():
+            if worker.pid is not None:
+                pids[self._spec.containers[key[0]].name].append(worker.pid)
+        usage = self._usage.measure(pids)
         models = self._watch.status().get("models")
         if models is not None:
             usage["models"] = sum(model["state"] == "ready" for model in models)

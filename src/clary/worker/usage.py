@@ -7,7 +7,7 @@ started count with them.
 import os
 import subprocess
 import time
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Set, Tuple
 
 from clary.worker.memory import memory_kib
 
@@ -32,27 +32,36 @@ class UsageMeter:
         self._seen_at = time.monotonic()
         self._gpus = GpuMeter()
 
-    def measure(self, workers: Iterable[int]) -> Dict[str, Any]:
+    def measure(self, containers: Mapping[str, Iterable[int]]) -> Dict[str, Any]:
         """Return what worker processes and all below them use; percentages of one core or GPU.
 
+        Of several containers, what each uses of processor and memory is there as well, by name.
+
         Args:
-            workers: Their process ids.
+            containers: Process ids of the workers of each container, by its name.
         """
-        pids = _with_children(workers)
+        families = {name: _with_children(workers) for name, workers in containers.items()}
+        pids = set().union(*families.values())
         now = time.monotonic()
         seen = {pid: seconds for pid in pids for seconds in [_cpu_seconds(pid)] if seconds >= 0}
         # A process that is new has used all of it since the last time.
-        used_s = sum(seconds - self._seen.get(pid, 0.0) for pid, seconds in seen.items())
+        used_s = {pid: seconds - self._seen.get(pid, 0.0) for pid, seconds in seen.items()}
         elapsed_s = max(now - self._seen_at, 1e-3)
         self._seen, self._seen_at = seen, now
-        memory = sum(memory_kib(pid) for pid in pids)
-        usage = {
-            "cpu_percent": max(100.0 * used_s / elapsed_s, 0.0),
-            "memory_kib": memory,
-            "memory_percent": 100.0 * memory / _MEMORY_KIB,
-            **_disk(self._directory),
-        }
-        usage.update(self._gpus.measure(pids))
+        memory = {pid: memory_kib(pid) for pid in pids}
+
+        def share(family: Set[int]) -> Dict[str, Any]:
+            kib = sum(memory[pid] for pid in family)
+            seconds = sum(used_s.get(pid, 0.0) for pid in family)
+            return {
+                "cpu_percent": max(100.0 * seconds / elapsed_s, 0.0),
+                "memory_kib": kib,
+                "memory_percent": 100.0 * kib / _MEMORY_KIB,
+            }
+
+        usage = {**share(pids), **_disk(self._directory), **self._gpus.measure(pids)}
+        if len(families) > 1:
+            usage["containers"] = {name: share(family) for name, family in families.items()}
         return usage
 
 

@@ -69,6 +69,7 @@ EXPECTED: Mapping[str, Table] = {
         **REAL_TIME,
         **rows(CALLS, CONTAINER, "None", "Invocations", *ERRORS),
         **rows(CALLS, CONTAINER, "Microseconds", "ContainerLatency"),
+        **rows(INSTANCES, CONTAINER, "Percent", "CPUUtilization", "MemoryUtilization"),
     },
     "many": {
         **REAL_TIME,

@@ -30,13 +30,13 @@ def test_a_workers_children_count(tmp_path: Path) -> None:
         assert worker.stdout is not None
         worker.stdout.readline()
         meter = UsageMeter(str(tmp_path))
-        meter.measure([worker.pid])
+        meter.measure({"primary": [worker.pid]})
         until = time.monotonic() + 20
-        usage = meter.measure([worker.pid])
+        usage = meter.measure({"primary": [worker.pid]})
         while time.monotonic() < until and not (
             usage["cpu_percent"] > 10 and usage["memory_kib"] > 50_000
         ):
-            usage = meter.measure([worker.pid])
+            usage = meter.measure({"primary": [worker.pid]})
             time.sleep(0.1)
         assert 10 < usage["cpu_percent"] < 150
         assert usage["memory_kib"] > 50_000
@@ -54,10 +54,37 @@ def _children(pid: int) -> list[str]:
 
 
 def test_what_is_gone_uses_nothing(tmp_path: Path) -> None:
-    usage = UsageMeter(str(tmp_path / "missing")).measure([2**22 + 1])
+    usage = UsageMeter(str(tmp_path / "missing")).measure({"primary": [2**22 + 1]})
     assert usage["cpu_percent"] == 0
     assert usage["memory_kib"] == 0
     assert "disk_percent" not in usage
+    assert "containers" not in usage
+
+
+PATIENT = """
+import sys
+data = bytearray(50_000_000)
+sum(range(5_000_000))
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_each_of_several_containers_has_its_part(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PATIENT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as worker:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        usage = UsageMeter(str(tmp_path)).measure({"first": [worker.pid], "second": [2**22 + 1]})
+        assert worker.stdin is not None
+        worker.stdin.close()
+    parts = usage["containers"]
+    assert parts["first"]["memory_kib"] == usage["memory_kib"] > 40_000
+    assert parts["first"]["cpu_percent"] == usage["cpu_percent"] > 0
+    assert parts["second"] == {"cpu_percent": 0.0, "memory_kib": 0, "memory_percent": 0.0}
 
 
 PRINTED = """0, 81920
