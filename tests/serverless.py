@@ -19,6 +19,10 @@ def transform_fn(model, data, content_type, accept):
     word, _, rest = text.partition(" ")
     if word == "sleep":
         time.sleep(float(rest))
+    elif word == "hold":
+        open(rest + ".begun", "w").close()
+        while not os.path.exists(rest + ".over"):
+            time.sleep(0.01)
     elif word == "take":
         model["held"] = bytearray(os.urandom(1024 * 1024)) * int(rest)
         for _ in range(100):

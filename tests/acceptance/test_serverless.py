@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_forked_worker_has_its_own_title_and_is_its_hosts_child(server: Server
         assert int(file.read().rpartition(b")")[2].split()[1]) == host
 
 
-def test_a_burst_is_throttled_and_gets_no_other_error(server: Server) -> None:
+def test_a_burst_is_throttled_and_gets_no_other_error(server: Server, tmp_path: Path) -> None:
     deploy_serverless(server, "burst", MaxConcurrency=5)
     wait_for_workers(server, "burst", 0)
     client = server.client("sagemaker-runtime", max_pool_connections=50)
@@ -82,25 +83,30 @@ def test_a_burst_is_throttled_and_gets_no_other_error(server: Server) -> None:
     assert outcomes["ThrottlingException"] >= 30
     assert 1 <= len(workers(server, "burst")) <= 5
     with pytest.raises(ClientError) as caught:
-        _while_busy(server, "burst", 5, lambda: call(server, "burst"))
+        _while_busy(server, "burst", 5, tmp_path, lambda: call(server, "burst"))
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 429
     assert caught.value.response["Error"]["Message"] == "Rate exceeded"
 
 
-def _while_busy(server: Server, name: str, calls: int, do: Any) -> Any:
-    """Do something while so many calls are open."""
+def _while_busy(
+    server: Server, name: str, calls: int, directory: Path, do: Any, ends: str = "ok"
+) -> Any:
+    """Do something while workers are in so many calls; all of them end so."""
     client = server.client("sagemaker-runtime", max_pool_connections=calls)
+    held = [directory / f"{name}-{number}" for number in range(calls)]
     with ThreadPoolExecutor(calls) as pool:
-        running = [pool.submit(outcome, server, name, "sleep 4", client) for _ in range(calls)]
-        wait_for(
-            lambda: outcome(server, name, "hello") == "ThrottlingException",
-            what="all concurrency to be taken",
-            timeout_s=30,
-        )
+        running = [pool.submit(outcome, server, name, f"hold {path}", client) for path in held]
         try:
+            wait_for(
+                lambda: all(path.with_suffix(".begun").exists() for path in held),
+                what="all concurrency to be taken",
+                timeout_s=45,
+            )
             return do()
         finally:
-            assert {each.result() for each in running} <= {"ok", "ThrottlingException"}
+            for path in held:
+                path.with_suffix(".over").touch()
+            assert {each.result() for each in running} == {ends}
 
 
 def test_provisioned_workers_stay(server: Server) -> None:
@@ -253,15 +259,19 @@ def outcome_or_gone(server: Server, name: str) -> str:
         return type(error).__name__
 
 
-def test_a_worker_that_is_killed_under_a_call_fails_that_call_only(server: Server) -> None:
+def test_a_worker_that_is_killed_under_a_call_fails_that_call_only(
+    server: Server, tmp_path: Path
+) -> None:
     deploy_serverless(server, "fragile")
     # As slow as that, no call queues behind another.
     pid = call(server, "fragile", "sleep 0.5")["pid"]
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(outcome, server, "fragile", "sleep 30")
-        wait_for(lambda: call(server, "fragile")["pid"] != pid, what="another worker", timeout_s=30)
+
+    def another_is_called_and_the_first_killed() -> None:
+        assert call(server, "fragile")["pid"] != pid
         os.kill(pid, signal.SIGKILL)
-        assert running.result() == "ModelError"
+
+    do = another_is_called_and_the_first_killed
+    _while_busy(server, "fragile", 1, tmp_path, do, ends="ModelError")
     assert outcome(server, "fragile", "hello") == "ok"
 
 
