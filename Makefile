@@ -20,7 +20,8 @@ demo: $(STAMP) ## Show it: deploy a scikit-learn model and a FastAPI server, and
 	@$(BIN)/clary demo
 
 test: $(STAMP) ## Run all tests but those that are slow or need a GPU
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		-m "not slow and not gpu"
 
 # With `make -k check` one complaint does not hide the next.
 check: format-check lint types layers pages unit ## Check format, lint, types, layers, pages, unit tests

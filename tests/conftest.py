@@ -1,10 +1,19 @@
 """Fixtures for every kind of test."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from server import Server
+
+ORDER = ("acceptance", "docs", "conformance", "integration", "unit")
+"""Long modules first: a process that is given one last would work alone while others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    items.sort(key=lambda item: ORDER.index(item.path.relative_to(here).parts[0]))
 
 
 @pytest.fixture(scope="module")
