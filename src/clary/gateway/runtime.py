@@ -161,14 +161,17 @@ class RuntimeApi:
         meta = operation.metas.get(key)
         if meta is not None and headers.keys().isdisjoint(operation.extensions):
             pass
-        elif (component := headers.get(COMPONENT)) is not None and (
-            headers.keys() & operation.extensions == ONLY_COMPONENT
+        elif (extensions := headers.keys() & operation.extensions) == ONLY_TARGET_MODEL and (
+            operation is INVOKE
         ):
-            endpoint, meta = self._for_component(endpoint, component, operation, headers, key)
-        elif operation is INVOKE and headers.keys() & operation.extensions == ONLY_TARGET_MODEL:
             meta, target_model = self._for_model(headers, *key)
+        elif extensions == ONLY_COMPONENT:
+            endpoint, meta = self._for_component(
+                endpoint, headers[COMPONENT], operation, headers, key
+            )
         else:
-            if meta is None or headers.keys() & operation.extensions != ONLY_TRACE:
+            component = headers.get(COMPONENT)
+            if meta is None or extensions != ONLY_TRACE:
                 meta = self._meta(headers, operation)
             value = headers.get(b"x-amzn-sagemaker-target-variant")
             if value is not None:

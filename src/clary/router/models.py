@@ -197,10 +197,10 @@ class ModelsChannel:
             invocation.on_failure(ModelNotLoaded("the request names no model", is_missing=True))
             return
         model = self._models.get(name)
-        if model is None or not model.channel.is_ready:
+        if model is not None and model.channel.is_ready:
+            self._send(model, invocation)
+        else:
             self._wait(name, invocation)
-            return
-        self._send(model, invocation)
 
     def _send(self, model: ModelAddress, invocation: Invocation) -> None:
         channel = model.channel

@@ -301,7 +301,8 @@ class Router:
         self, invocation: Invocation, variant: Variant, instance: Instance, worker: Worker
     ) -> None:
         channel = worker.channel
-        if channel.outstanding > 4:  # a short queue needs no arithmetic
+        # A short queue needs no arithmetic; and the models of an instance have queues of their own.
+        if channel.outstanding > 4 and not isinstance(channel, ModelsChannel):
             try:
                 admit(
                     channel,

@@ -114,8 +114,9 @@ class ServerlessCalls:
         limits = variant.serverless
         assert limits is not None
         name = endpoint.name
-        waiting = len(self._lines.get(name, ()))
-        open_calls = waiting + sum(worker.channel.outstanding for worker in _workers(endpoint))
+        waiting = open_calls = len(self._lines.get(name, ()))
+        for worker in endpoint.workers:
+            open_calls += worker.channel.outstanding
         counters = variant.counters
         if open_calls >= limits.max_concurrency:
             counters.throttled += 1
@@ -129,7 +130,7 @@ class ServerlessCalls:
         if self.shared is not None:
             self._show(name, self._shown.get(name, 0) + 1)
         if waiting:
-            busy = sum(worker.channel.outstanding > 0 for worker in _workers(endpoint))
+            busy = sum(worker.channel.outstanding > 0 for worker in endpoint.workers)
             self._need(name, variant, busy + waiting + 1)
         elif self._place(invocation, name, variant, 0):
             return
@@ -263,7 +264,7 @@ class ServerlessCalls:
     def _open_calls(self, endpoint: Endpoint) -> int:
         """Return how many calls this gateway has that were admitted."""
         line = self._lines.get(endpoint.name, ())
-        sent = sum(worker.channel.outstanding for worker in _workers(endpoint))
+        sent = sum(worker.channel.outstanding for worker in endpoint.workers)
         return sent + sum(waiting.is_admitted for waiting in line)
 
     def _is_refused(
@@ -282,7 +283,7 @@ class ServerlessCalls:
         variant = _variant_of(endpoint, waiting.invocation)
         limits = variant.serverless
         assert limits is not None
-        open_calls = sum(worker.channel.outstanding for worker in _workers(endpoint))
+        open_calls = sum(worker.channel.outstanding for worker in endpoint.workers)
         open_calls += sum(other.is_admitted for other in others)
         if self.shared is not None:
             open_calls += self.shared.of_others(endpoint.name)
@@ -332,7 +333,7 @@ class ServerlessCalls:
     def report(self) -> list[list[Any]]:
         """Return and reset what was needed since the last time."""
         for name, endpoint in self._endpoints.items():
-            busy = sum(worker.channel.outstanding > 0 for worker in _workers(endpoint))
+            busy = sum(worker.channel.outstanding > 0 for worker in endpoint.workers)
             needed = busy + len(self._lines.get(name, ()))
             if needed:
                 variant = endpoint.variants[-1]
@@ -358,16 +359,19 @@ def _wait_s(channel: Channel, now: float) -> float:
     return channel.outstanding * mean_s
 
 
-def _workers(endpoint: Endpoint) -> list[Worker]:
-    return [w for v in endpoint.variants for i in v.instances for w in i.workers]
-
-
 _STILL = InvocationError("it waits")
 
 
 def _variant_of(endpoint: Endpoint, invocation: Invocation) -> Variant:
     """Return the variant that takes a call: during a deployment the fleet that has the traffic."""
     target = invocation.target_variant
+    if (
+        target is None
+        and len(endpoint.variants) == 1
+        and invocation.target_container is None
+        and invocation.target_model is None
+    ):
+        return endpoint.variants[0]
     variants = [v for v in endpoint.variants if v.serverless is not None and v.share > 0]
     if target is not None:
         variants = [variant for variant in variants if variant.name == target]

@@ -136,6 +136,7 @@ class Endpoint:
         "shadow",
         "single",
         "variants",
+        "workers",
     )
 
     def __init__(
@@ -169,6 +170,13 @@ class Endpoint:
             variant.serverless is not None and variant.share > 0 for variant in variants
         )
         """Whether calls are counted, and wait for workers that come and go (``serverless.py``)."""
+        self.workers = tuple(
+            worker
+            for variant in variants
+            for instance in variant.instances
+            for worker in instance.workers
+        )
+        """Those of all production variants."""
         if self.is_serverless or route.asynchronous is not None:
             return
         if only is not None and len(only.instances) == 1:
