@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from clary.clock import Clock
@@ -77,7 +77,9 @@ class TopicTarget:
         self._namespace = namespace
 
     async def __call__(self, action: AlarmAction) -> None:
-        transition = Transition(alarm=action.alarm, old=action.old)
+        # The alarm may be known as it was before the transition, or after a later one.
+        alarm = replace(action.alarm, state=action.new)
+        transition = Transition(alarm=alarm, old=action.old)
         subject, message = notification(transition, self._namespace)
         await self._notifier.publish(action.arn, subject, json.dumps(message))
 

@@ -481,8 +481,12 @@ def test_copies_can_be_registered_as_a_scalable_target(
         "ScalableDimension": "sagemaker:inference-component:DesiredCopyCount",
     }
     scaling.register_scalable_target(**target, MinCapacity=1, MaxCapacity=2)
-    found = settle(sagemaker, component)
-    assert found["RuntimeConfig"]["DesiredCopyCount"] == 1
+    wait_for(
+        lambda: described(sagemaker, component)["RuntimeConfig"]["DesiredCopyCount"] == 1,
+        timeout_s=30,
+        what="the least count",
+    )
+    settle(sagemaker, component)
     for metric in (
         "SageMakerInferenceComponentInvocationsPerCopy",
         "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution",
