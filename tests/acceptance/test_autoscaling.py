@@ -125,7 +125,7 @@ def test_target_tracking_adds_instances_and_removes_them_again(server):
 
     wait_for(lambda: load(25.0) == 3, timeout_s=30, what="three instances")
     wait_for(lambda: load(4.0) == 1, timeout_s=40, what="one instance")
-    done = [a for a in activities(scaling, resource) if a["StatusCode"] == "Successful"]
+    done = wait_for_activities(scaling, resource, 2)
     log = [(a["Description"], a["Cause"]) for a in reversed(done)]
     assert log[0] == (
         "Setting desired instance count to 3.",

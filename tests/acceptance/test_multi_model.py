@@ -81,11 +81,12 @@ def test_models_are_measured(many):
         return found
 
     wait_for(lambda: all(sums().values()), what="metrics of models")
-    wait_for(lambda: sums()["ModelCacheHit"]["SampleCount"] >= 4, what="all calls")
+    # Earlier tests' calls count too, so that only the hits tell when this one's are all in.
+    wait_for(lambda: sums()["ModelCacheHit"]["Sum"] >= 3, what="the calls of a loaded model")
     found = sums()
     assert found["ModelLoadingTime"]["Sum"] >= 50_000  # microseconds
     hits = found["ModelCacheHit"]
-    assert 3 <= hits["Sum"] < hits["SampleCount"]
+    assert hits["Sum"] < hits["SampleCount"]
 
 
 def test_each_model_has_code_of_its_own(many):
