@@ -3,7 +3,7 @@
 Pure, like ``endpoint_plan``::
 
     job is ...                     instances                              jobs process
-    InProgress                     as many as asked for; lost ones anew   moves data
+    InProgress                     as many as asked for; lost ones anew   lists, then moves data
     Stopping                       those that are there                   is to end
     InProgress, Stopping, outcome  stopped; the status is written         has ended
     ended, gone                    stopped                                -
@@ -84,7 +84,7 @@ def plan_transform_job(
         actions=actions,
         route=_route(job, healthy),
         has_started=job.started_at is None and bool(healthy),
-        needs_jobs=bool(healthy) or job.status is TransformJobStatus.STOPPING,
+        needs_jobs=True,  # while instances start, it finds out what there is to do
         check_again_in_s=CHECK_S,
     )
 

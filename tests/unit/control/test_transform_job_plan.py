@@ -46,10 +46,10 @@ def seen(id: str, state: InstanceState | None = HEALTHY, *, stopping: bool = Fal
     return KnownInstance(record=an_instance(id, stopping=stopping), observed=observed)
 
 
-def test_a_new_job_gets_its_instances_and_no_data_is_moved_yet() -> None:
+def test_a_new_job_gets_its_instances_and_its_files_are_listed_meanwhile() -> None:
     plan = plan_transform_job(a_job(), [])
     assert plan.actions == (AddInstance("transform"),) * 2
-    assert not plan.needs_jobs
+    assert plan.needs_jobs
     assert not plan.has_started
 
 
