@@ -5,6 +5,7 @@ the byte of the input after it: where to go on when the payloads before are done
 """
 
 import struct
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -60,7 +61,7 @@ def make_cutter(split_type: str, limit: int, *, single: bool, offset: int = 0) -
         offset: Byte of the input that the first data begins at.
     """
     if split_type == "Line":
-        return LineCutter(limit, single=single, offset=offset)
+        return (LineCutter if single else ManyLinesCutter)(limit, offset=offset)
     if split_type in RECORD_LENGTHS:
         length = RECORD_LENGTHS[split_type]
         return FrameCutter(split_type, length, limit, single=single, offset=offset)
@@ -91,52 +92,27 @@ class WholeCutter:
 
 
 class LineCutter:
-    """Records are lines; their ends stay."""
+    """Each record is a line, and a payload; line ends stay."""
 
-    def __init__(self, limit: int, *, single: bool, offset: int = 0) -> None:
+    def __init__(self, limit: int, *, offset: int = 0) -> None:
         self._limit = limit
-        self._single = single
         self._held = bytearray()
         self._offset = offset
 
     def feed(self, data: bytes) -> list[Payload]:
         searched = len(self._held)
         self._held += data
-        return self._cut_single(searched) if self._single else self._cut_full(is_end=False)
-
-    def finish(self) -> list[Payload]:
-        payloads = [] if self._single else self._cut_full(is_end=True)
-        if self._held:
-            payloads += self._take([len(self._held)])
-        return payloads
-
-    def _cut_single(self, searched: int) -> list[Payload]:
         ends = []
         end = self._held.find(b"\n", searched) + 1
         while end:
             ends.append(end)
             end = self._held.find(b"\n", end) + 1
-        self._check_rest(ends[-1] if ends else 0)
-        return self._take(ends)
-
-    def _cut_full(self, *, is_end: bool) -> list[Payload]:
-        if not self._limit:
-            return []
-        ends = []
-        start, held = 0, self._held
-        while len(held) - start > self._limit or (is_end and len(held) - start == self._limit):
-            end = held.rfind(b"\n", start, start + self._limit) + 1
-            if end <= start:
-                if len(held) - start == self._limit:
-                    break  # the last record, which just fits
-                raise too_large(self._limit)
-            ends.append(end)
-            start = end
-        return self._take(ends)
-
-    def _check_rest(self, start: int) -> None:
-        if self._limit and len(self._held) - start > self._limit:
+        if self._limit and len(self._held) - (ends[-1] if ends else 0) > self._limit:
             raise too_large(self._limit)
+        return self._take(ends)
+
+    def finish(self) -> list[Payload]:
+        return self._take([len(self._held)]) if self._held else []
 
     def _take(self, ends: list[int]) -> list[Payload]:
         payloads = []
@@ -150,6 +126,64 @@ class LineCutter:
         del self._held[:start]
         self._offset += start
         return payloads
+
+
+class ManyLinesCutter:
+    """A payload has as many lines as a request may hold; line ends stay.
+
+    What was read is held as it came, and copied once, into its payload.
+    """
+
+    def __init__(self, limit: int, *, offset: int = 0) -> None:
+        self._limit = limit
+        self._pieces: deque[bytes] = deque()
+        self._begin = 0
+        """Where the first piece goes on: what is before is in payloads."""
+        self._size = 0
+        self._offset = offset
+
+    def feed(self, data: bytes) -> list[Payload]:
+        self._pieces.append(data)
+        self._size += len(data)
+        payloads = []
+        while 0 < self._limit < self._size:
+            length = self._whole_lines()
+            if not length:
+                raise too_large(self._limit)
+            payloads.append(self._take(length))
+        return payloads
+
+    def finish(self) -> list[Payload]:
+        return [self._take(self._size)] if self._size else []
+
+    def _whole_lines(self) -> int:
+        """Return how many bytes of whole lines there are within the limit."""
+        length, position = 0, -self._begin
+        for piece in self._pieces:
+            first, last = max(-position, 0), self._limit - position
+            end = piece.rfind(b"\n", first, last) + 1
+            if end:
+                length = position + end
+            if last <= len(piece):
+                break
+            position += len(piece)
+        return length
+
+    def _take(self, length: int) -> Payload:
+        parts: list[bytes | memoryview] = []
+        missing = length
+        while missing:
+            piece = self._pieces[0]
+            part = memoryview(piece)[self._begin : self._begin + missing]
+            parts.append(part)
+            missing -= len(part)
+            self._begin += len(part)
+            if self._begin == len(piece):
+                self._pieces.popleft()
+                self._begin = 0
+        self._size -= length
+        self._offset += length
+        return Payload(b"".join(parts), self._offset)
 
 
 Lengths = Callable[[bytearray, int], int | None]
