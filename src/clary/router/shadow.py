@@ -200,10 +200,3 @@ class CapturedCopy(Captured, ShadowCopy):
             self.recording.add_output(self, body)
         else:
             self.recording.end(self, body)
-        counters = self.counters
-        if counters is None:
-            return
-        if not 200 <= self._status < 300:
-            counters.count_answer(self._status)
-        if counters.is_measured:
-            counters.model.samples.append(time.monotonic() - self.sent_at)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from clary.resources.data_capture import DataCapture
 from clary.resources.routing_table import (
     ContainerRoute,
     EndpointRoute,
@@ -43,8 +44,9 @@ def a_variant(name, *workers, weight=1.0):
     return VariantRoute(name=name, weight=weight, instances=instances)
 
 
-def publish(gateway, production, shadow=None):
-    gateway.publish("echo", EndpointRoute(name="echo", variants=(production,), shadow=shadow))
+def publish(gateway, production, shadow=None, capture=None):
+    route = EndpointRoute(name="echo", variants=(production,), shadow=shadow, capture=capture)
+    gateway.publish("echo", route)
 
 
 def invoke(gateway, body=b"", content_type="text/plain", headers=()):
@@ -96,6 +98,24 @@ def test_failures_of_copies_are_counted_and_told_to_nobody(make_gateway, make_wo
     assert invoke(gateway, b"x")[0::2] == (200, b"x")
     wait_for(lambda: gateway.registry.variant("echo", "shadow").model_errors == 1, "the failure")
     assert gateway.registry.variant("echo", "main").model_errors == 0
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "test/large"])
+def test_a_copy_that_is_captured_is_measured_once(make_gateway, make_worker, content_type):
+    gateway = make_gateway()
+    capture = DataCapture(share=1.0, destination="s3://b", takes_input=True, takes_output=True)
+    main, shadow = a_variant("main", make_worker()), a_variant("shadow", make_worker())
+    publish(gateway, main, shadow, capture)
+    wait_for(lambda: channels_are_ready(gateway), "the connections")
+    assert invoke(gateway, b"3000000", content_type)[0] == 200
+    counters = gateway.registry.variant("echo", "shadow")
+
+    def times():
+        counters.fold()
+        return counters.model.count
+
+    wait_for(lambda: counters.invocations == 1 and backlog(gateway) == (0, 0), "the copy")
+    assert times() == 1
 
 
 def test_a_shadow_that_lags_gets_no_more_copies_than_it_has_room_for(make_gateway, make_worker):
