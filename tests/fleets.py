@@ -118,7 +118,7 @@ class Site:
         self.supervisor = subprocess.Popen(
             [sys.executable, "-m", "clary.supervisor", "clary-supervisor", str(plan_file)]
         )
-        wait_for(socket.exists, timeout_s=10, what="the supervisor")
+        wait_for(socket.exists, what="the supervisor")
 
     def stop_supervisor(self) -> None:
         if self.supervisor is not None:

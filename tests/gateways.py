@@ -59,7 +59,7 @@ async def transform_fn(model, data, content_type, accept):
 """
 
 
-def wait_for(condition, what, timeout_s=10.0):
+def wait_for(condition, what, timeout_s=20.0):
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         value = condition()

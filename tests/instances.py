@@ -49,7 +49,7 @@ def output_fn(prediction, accept):
 """
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
     """Poll until ``condition`` returns something true, and return that."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -433,7 +433,7 @@ def free_port() -> int:
 
 
 def wait_for(
-    condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str, poll_s: float = 0.02
+    condition: Callable[[], Any], *, timeout_s: float = 20.0, what: str, poll_s: float = 0.02
 ) -> Any:
     """Poll until ``condition`` returns something true, and return that.
 

@@ -162,9 +162,7 @@ def test_a_key_file_that_becomes_corrupt_takes_nobody_out(server):
     good = file.read_text()
     file.write_text(good[:-10])
     try:
-        wait_for(
-            lambda: "keys stay as they were" in log.read_text(), timeout_s=10, what="the complaint"
-        )
+        wait_for(lambda: "keys stay as they were" in log.read_text(), what="the complaint")
         assert server.sagemaker.list_models()
         assert invoke(server.runtime)
         refused = server.cli("keys", "list", "--data-dir", str(server.data_dir), check=False)
@@ -549,7 +547,7 @@ def test_a_presigned_url_expires(server, presigner):
         status, body = send(server, "GET", tail(url), b"", {})
         return body if status == 403 else None
 
-    body = wait_for(is_refused, timeout_s=10, what="the URL to expire")
+    body = wait_for(is_refused, what="the URL to expire")
     assert "<Code>AccessDenied</Code><Message>Request has expired</Message>" in body
 
 

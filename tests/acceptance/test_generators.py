@@ -137,7 +137,7 @@ def test_a_client_that_leaves_closes_the_generator(server, kind):
     with stream(server, kind, count=10_000, pause=0.01, mark=str(mark)) as response:
         next(parts(response))
         assert not mark.exists()
-    wait_for(mark.exists, timeout_s=5, what="the generator to be closed")
+    wait_for(mark.exists, what="the generator to be closed")
 
 
 @KINDS

@@ -20,7 +20,7 @@ def test_workers_leave_when_supervisor_and_host_are_killed(tmp_path: Path) -> No
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         server.process.wait()
-        wait_for(lambda: not server.processes(), timeout_s=10, what="every process to leave")
+        wait_for(lambda: not server.processes(), what="every process to leave")
 
 
 def test_the_log_holds_only_what_the_model_wrote(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_concurrent_first_calls_load_once(many):
         answers = list(pool.map(lambda _: many.invoke(target), range(8)))
     assert len({answer["pid"] for answer in answers}) == 1
     assert many.models()[target]["loads"] == 1
-    assert wait_for(lambda: many.models()[target]["calls"] == 8, timeout_s=5, what="the calls")
+    assert wait_for(lambda: many.models()[target]["calls"] == 8, what="the calls")
 
 
 def test_the_least_recently_used_model_goes_and_a_pinned_one_stays(many):
@@ -141,7 +141,7 @@ def test_a_model_with_an_open_call_is_not_unloaded(many):
     call = threading.Thread(target=lambda: answers.append(many.invoke(slow, b"[1.5]")))
     call.start()
     try:
-        wait_for(lambda: many.models()[slow]["calls"] == 2, timeout_s=5, what="the call")
+        wait_for(lambda: many.models()[slow]["calls"] == 2, what="the call")
         for n in range(5):
             many.invoke(many.put_named(f"pushes-{n}.tar.gz"))
             assert slow in many.loaded() or not call.is_alive()
@@ -199,9 +199,7 @@ def test_bad_models_say_why_and_leave_their_neighbours_alone(many):
     assert "does not fit into the 300 MiB" in large["OriginalMessage"]
     # A mended model is loaded by the next call.
     assert many.invoke(many.put_named("failing.tar.gz"))["model"] == "failing"
-    wait_for(
-        lambda: many.invoke(good)["model"] == before["model"], timeout_s=5, what="the good one"
-    )
+    wait_for(lambda: many.invoke(good)["model"] == before["model"], what="the good one")
 
 
 def test_a_loaded_model_outlives_its_object_and_keeps_its_content(many):
@@ -223,7 +221,7 @@ def test_a_killed_model_is_loaded_again_by_the_next_call(many):
     pid = many.invoke(target)["pid"]
     os.kill(pid, signal.SIGKILL)
     # A call that comes before anybody has noticed is lost with its process, as anywhere else.
-    wait_for(lambda: target not in many.loaded(), timeout_s=5, what="the death to be noticed")
+    wait_for(lambda: target not in many.loaded(), what="the death to be noticed")
     answer = many.invoke(target)
     assert answer["model"] == "killed"
     assert answer["pid"] != pid
@@ -310,7 +308,7 @@ def test_without_a_cache_a_model_is_unloaded_after_its_call(server):
     )
     target = endpoint.put_named("a.tar.gz")
     first = endpoint.invoke(target)
-    wait_for(lambda: not endpoint.loaded(), timeout_s=5, what="the model to be unloaded")
+    wait_for(lambda: not endpoint.loaded(), what="the model to be unloaded")
     endpoint.put_named(target, "new")
     second = endpoint.invoke(target)
     assert (first["model"], second["model"]) == ("a", "new")
@@ -336,7 +334,7 @@ def test_a_model_that_takes_long_to_load_is_ready_later(tmp_path):
             except ClientError:
                 return False
 
-        wait_for(is_ready, timeout_s=10, what="the model to be ready")
+        wait_for(is_ready, what="the model to be ready")
         assert endpoint.models()[target]["loads"] == 1
 
 

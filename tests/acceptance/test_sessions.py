@@ -209,7 +209,7 @@ def test_a_session_ends_when_its_container_said_it_would(server: Server) -> None
             return True
         return False
 
-    wait_for(has_ended, timeout_s=5, what="the end of the session")
+    wait_for(has_ended, what="the end of the session")
     assert "has expired" in refusal(server, session)
 
 

@@ -99,7 +99,7 @@ def test_what_is_suspended_is_not_made_up_for(scaling, target):
     scaling.register_scalable_target(**target, SuspendedState={"ScheduledScalingSuspended": True})
     put(scaling, target, Schedule="cron(0/1 * * * * ? *)")
     deadline = datetime.now(UTC) + timedelta(seconds=2)
-    wait_for(lambda: datetime.now(UTC) > deadline, timeout_s=5, what="two occurrences to pass")
+    wait_for(lambda: datetime.now(UTC) > deadline, what="two occurrences to pass")
     assert not scaling.describe_scaling_activities(
         ServiceNamespace="sagemaker", ResourceId=target["ResourceId"]
     )["ScalingActivities"]

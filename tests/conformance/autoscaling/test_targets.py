@@ -169,7 +169,7 @@ def test_a_deleted_endpoint_takes_its_target_along(server, scaling, target):
             ServiceNamespace="sagemaker", ResourceIds=[target["ResourceId"]]
         )["ScalableTargets"]
 
-    wait_for(gone, timeout_s=10, what="the target to be deregistered")
+    wait_for(gone, what="the target to be deregistered")
     assert not scaling.describe_scheduled_actions(
         ServiceNamespace="sagemaker", ResourceId=target["ResourceId"]
     )["ScheduledActions"]

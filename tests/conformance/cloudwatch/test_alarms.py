@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -133,7 +132,6 @@ def test_a_breach_is_an_alarm_with_a_history(cloudwatch: Any, name: str) -> None
     )
     wait_for(
         lambda: described(cloudwatch, name)["StateValue"] == "OK",
-        timeout_s=5,
         what="the first evaluation",
     )
     cloudwatch.put_metric_data(
@@ -147,13 +145,11 @@ def test_a_breach_is_an_alarm_with_a_history(cloudwatch: Any, name: str) -> None
             }
         ],
     )
-    began = time.monotonic()
     wait_for(
         lambda: described(cloudwatch, name)["StateValue"] == "ALARM",
         timeout_s=20,
         what="the alarm",
     )
-    assert time.monotonic() - began < 10
     alarm = described(cloudwatch, name)
     assert alarm["StateReason"].startswith(
         "Threshold Crossed: 1 out of the last 1 datapoints [300.0 ("
@@ -167,7 +163,7 @@ def test_a_breach_is_an_alarm_with_a_history(cloudwatch: Any, name: str) -> None
         ]
         return [item["HistorySummary"] for item in items]
 
-    wait_for(lambda: len(history()) >= 4, timeout_s=5, what="the action")
+    wait_for(lambda: len(history()) >= 4, what="the action")
     created, to_ok, to_alarm, action = history()[:4]
     assert created == f'Alarm "{name}" created'
     assert to_ok == "Alarm updated from INSUFFICIENT_DATA to OK"
@@ -233,9 +229,9 @@ def test_composite_alarms_follow_their_children(any_cloudwatch: Any, name: str) 
         (alarm,) = reply["CompositeAlarms"]
         return dict(alarm)
 
-    wait_for(lambda: composite()["StateValue"] == "OK", timeout_s=5, what="the first evaluation")
+    wait_for(lambda: composite()["StateValue"] == "OK", what="the first evaluation")
     any_cloudwatch.set_alarm_state(AlarmName=child, StateValue="ALARM", StateReason="a test")
-    wait_for(lambda: composite()["StateValue"] == "ALARM", timeout_s=5, what="the parent")
+    wait_for(lambda: composite()["StateValue"] == "ALARM", what="the parent")
     assert composite()["StateReason"].startswith(f"{ARN}{child} transitioned to ALARM at ")
 
     both = ["CompositeAlarm", "MetricAlarm"]
@@ -444,7 +440,7 @@ def test_states_outlive_control_and_no_action_is_repeated(tmp_path: Any, name: s
                 ]
             )
 
-        wait_for(lambda: len(actions()) == 1, timeout_s=5, what="the action")
+        wait_for(lambda: len(actions()) == 1, what="the action")
         (pid,) = server.pids("clary-control")
         os.kill(pid, signal.SIGKILL)
         assert described(client, name)["StateValue"] == "ALARM"
@@ -452,7 +448,6 @@ def test_states_outlive_control_and_no_action_is_repeated(tmp_path: Any, name: s
         client.put_metric_alarm(**an_alarm(other, TreatMissingData="notBreaching"))
         wait_for(
             lambda: described(client, other)["StateValue"] == "OK",
-            timeout_s=5,
             what="alarms to be judged again",
         )
         assert len(actions()) == 1

@@ -21,6 +21,5 @@ def site() -> Iterator[Site]:
             made.stop_supervisor()
             wait_for(
                 lambda: not made.processes("clary-host") + made.processes("clary-worker"),
-                timeout_s=10,
                 what="hosts and workers to leave with the supervisor",
             )

@@ -1,7 +1,6 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -113,10 +112,8 @@ def test_an_endpoint_is_created_and_deleted(site: Site) -> None:
     async def story() -> None:
         url = a_model_url(site)
         async with control(site) as c:
-            began = time.perf_counter()
             await c.create("digits", url)
             endpoint = await c.settled("digits")
-            assert time.perf_counter() - began < 10
 
             assert endpoint.status is EndpointStatus.IN_SERVICE
             assert endpoint.variants[0].current_count == 1

@@ -319,6 +319,6 @@ def test_a_stubborn_worker_is_killed_after_the_stop_limit(site: Site) -> None:
             await observed_until(fleet, lambda s: s["i-1"].state == "healthy")
             await fleet.stop("i-1")
             await observed_until(fleet, lambda s: not s)
-        wait_for(lambda: not site.processes("i-1"), timeout_s=5, what="the worker's end")
+        wait_for(lambda: not site.processes("i-1"), what="the worker's end")
 
     asyncio.run(story())

@@ -407,11 +407,9 @@ def test_a_client_that_never_reads_holds_up_nobody_and_no_memory(streaming_gatew
         # The sockets' buffers, the gateway's high water, and one window.
         assert sent < 12 * MEBIBYTE
         with streaming_gateway.connect() as other:
-            started = time.monotonic()
             other.stream("peer")
             peer.reply(peer.read(), b"past it")
             assert EventReader.whole(other) == [Event("PayloadPart", b"past it")]
-            assert time.monotonic() - started < 1
 
         events = EventReader(deaf)  # it wakes up, and has missed nothing
         received = 0

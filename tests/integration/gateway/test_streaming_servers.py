@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 
 import pytest
 
@@ -157,10 +156,8 @@ def test_a_client_that_leaves_closes_the_connection_to_the_server(user_gateway, 
     peer.read()
     peer.write(CHUNKED + chunk(b"one"))
     next(EventReader(client))
-    started = time.monotonic()
     client.connection.close()
     assert peer.is_abandoned()
-    assert time.monotonic() - started < 1
 
 
 def test_a_stream_that_takes_too_long_closes_the_connection_to_the_server(make_gateway, peer):

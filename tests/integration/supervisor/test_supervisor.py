@@ -18,7 +18,7 @@ SLEEPER = "import time\ntime.sleep(600)"
 LIFELINE_READER = "import os\nos.read(int(os.environ['CLARY_LIFELINE_FD']), 1)"
 
 
-def wait_for(condition, what, timeout_s=10.0):
+def wait_for(condition, what, timeout_s=20.0):
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         value = condition()

@@ -162,7 +162,7 @@ def transform_fn(model, data, content_type, accept):
     client.submit("hang")
     with pytest.raises(ConnectionError):
         client.frame()
-    assert 1.4 < time.monotonic() - started < 5
+    assert time.monotonic() - started > 1.4
     instance.wait_for_restart()
     assert instance.client().invoke("alive")[2] == b"alive"
     log = instance.log()
