@@ -1,6 +1,6 @@
 """Run the benchmarks and write ``RESULTS.md`` and ``results.json``.
 
-    python -m benchmarks                      all of them, in less than ten minutes
+    python -m benchmarks                      all of them, in about half an hour
     python -m benchmarks --only echo,deploy   some of them
     python -m benchmarks --quick              each for a moment, to see that it works
 

@@ -5,8 +5,9 @@ import gc
 import os
 import statistics
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from benchmarks import contenders
 from benchmarks.load import Request, run_wrk
@@ -21,7 +22,7 @@ from clary.metrics.statistics import StatisticSet
 from clary.settings import MetricSettings
 from clary.store.database import Database
 from collector import Collector
-from server import Server
+from server import Server, wait_for
 
 BODY = b'{"data": "' + b"x" * 188 + b'"}'  # 200 bytes
 ON = "Clary, metrics on"
@@ -45,6 +46,7 @@ def run(bench: Bench) -> Report:
             server.deploy("echo", files, environment=contenders.ONE_WORKER)
             requests[name] = contenders.invocation(server, "echo", BODY, "application/json")
         report.loads += bench.interleave(requests, (ON, 64), (OFF, 64), (ON, 1), (OFF, 1))
+        readable, alarming = _delays(on, bench.plan.rounds)
         costs: dict[str, list[float]] = {ON: [], OFF: [], SPANS: []}
         for _ in range(bench.plan.rounds):
             for name, server in ((ON, on), (OFF, off), (SPANS, spans)):
@@ -54,6 +56,10 @@ def run(bench: Bench) -> Report:
         kept = ratios(report.find(ON, connections), report.find(OFF, connections))
         what = f"calls a second with metrics, of without, {connections} connections"
         report.checks.append(Check(what, kept, 0.95, "x"))
+    report.checks += [
+        Check("metrics: from a call until its data point is read", readable, 5, "s", at_most=True),
+        Check("metrics: from a 1 s data point to its alarm", alarming, 10, "s", at_most=True),
+    ]
     for name, values in costs.items():
         what = f"{name}: the gateway's processor time for one call, 64 connections"
         report.values.append(ValueRow(what, statistics.median(values), "µs"))
@@ -65,6 +71,63 @@ def run(bench: Bench) -> Report:
         f"with a value in each of {MINUTES} minutes."
     )
     return report
+
+
+def _delays(server: Server, rounds: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return how long calls take to become readable, and breaching points to set off alarms."""
+    cloudwatch = server.client("cloudwatch")
+    readable, alarming = [], []
+    for number in range(rounds):
+        name = f"delay-{number}"
+        server.deploy(name, contenders.files_of("echo"))
+        server.invoke(name, BODY, "application/json")
+        began = time.monotonic()
+        wait_for(lambda name=name: _calls(cloudwatch, name) == 1, what="the call to be counted")
+        readable.append(time.monotonic() - began)
+        server.delete_endpoint(name)
+        point = {"MetricName": name, "Value": 2.0, "StorageResolution": 1}
+        cloudwatch.put_metric_alarm(
+            AlarmName=name,
+            Namespace="Bench",
+            MetricName=name,
+            Statistic="Maximum",
+            Period=10,
+            EvaluationPeriods=1,
+            Threshold=1.0,
+            ComparisonOperator="GreaterThanThreshold",
+            TreatMissingData="notBreaching",
+        )
+        wait_for(lambda name=name: _state(cloudwatch, name) == "OK", what="the first evaluation")
+        cloudwatch.put_metric_data(Namespace="Bench", MetricData=[point])
+        began = time.monotonic()
+        wait_for(
+            lambda name=name: _state(cloudwatch, name) == "ALARM", timeout_s=30, what="the alarm"
+        )
+        alarming.append(time.monotonic() - began)
+    return tuple(readable), tuple(alarming)
+
+
+def _calls(cloudwatch: Any, endpoint: str) -> float:
+    """Return the calls of an endpoint that its metrics tell of."""
+    now = datetime.now(UTC)
+    points = cloudwatch.get_metric_statistics(
+        Namespace="AWS/SageMaker",
+        MetricName="Invocations",
+        Dimensions=[
+            {"Name": "EndpointName", "Value": endpoint},
+            {"Name": "VariantName", "Value": "AllTraffic"},
+        ],
+        StartTime=now - timedelta(minutes=10),
+        EndTime=now + timedelta(minutes=5),
+        Period=60,
+        Statistics=["Sum"],
+    )["Datapoints"]
+    return sum(point["Sum"] for point in points)
+
+
+def _state(cloudwatch: Any, alarm: str) -> str:
+    found = cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
+    return str(found[0]["StateValue"])
 
 
 def _exposition() -> ValueRow:
