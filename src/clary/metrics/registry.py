@@ -18,6 +18,9 @@ ACCURACY = 0.01
 ZERO_BUCKET = -(1 << 30)
 """Bucket of the value 0, which has no logarithm."""
 
+ENOUGH_SAMPLES = 1000
+"""As many times as are folded at once say how such times are distributed."""
+
 _BUCKETS_PER_E = 1 / math.log1p(2 * ACCURACY / (1 - ACCURACY))
 _UPPER_HALF = 1 if sys.byteorder == "little" else 0
 _BUCKET_OF_HALF: dict[int, int] = {}
@@ -55,22 +58,30 @@ class Latencies:
 
         The upper half of a 32-bit float is sign, exponent and 7 bits of the fraction: times that
         have it in common are within 0.8 % of each other. So they are counted by it, and only what
-        is different has its bucket looked up.
+        is different has its bucket looked up. Of very many, each stands for those next to it in
+        the distribution; count, sum, least and largest are of all.
         """
         samples = self.samples
         if not samples:
             return
         self.samples = []
         self.count += len(samples)
-        self.sum_us += math.fsum(samples) * 1e6
+        self.sum_us += sum(samples) * 1e6
         self.minimum = min(self.minimum, max(min(samples), 0.0) * 1e6)
         self.maximum = max(self.maximum, max(samples) * 1e6)
+        step = max(len(samples) // ENOUGH_SAMPLES, 1)
+        self._distribute(samples[: len(samples) // step * step : step], step)
+        if rest := len(samples) % step:
+            self._distribute(samples[-1:], rest)
+
+    def _distribute(self, samples: list[float], each: int) -> None:
+        """Put times into their buckets, each so many times."""
         halves = memoryview(array("f", samples)).cast("B").cast("H")[_UPPER_HALF::2]
         for half, count in Counter(halves).items():
             bucket = _BUCKET_OF_HALF.get(half)
             if bucket is None:
                 bucket = _BUCKET_OF_HALF[half] = _bucket_of_half(half)
-            self.buckets[bucket] += count
+            self.buckets[bucket] += count * each
             self.recent.add(bucket)
 
     def to_json(self, *, all_of_it: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,22 @@ def test_times_are_folded_into_buckets_that_are_near_them(times: list[float]) ->
     for bucket, seconds in zip(found, sorted(times), strict=True):
         # The bucket's width, and that of the float's upper half.
         assert value_of(bucket) == pytest.approx(seconds * 1e6, rel=ACCURACY + 1 / 256 + 1e-3)
+
+
+@pytest.mark.parametrize("count", [999, 2000, 2001, 12_345])
+def test_of_very_many_times_some_stand_for_their_neighbours(count: int) -> None:
+    random = Random(count)
+    times = [random.lognormvariate(-6.0, 0.5) for _ in range(count)]
+    latencies = Latencies()
+    latencies.samples.extend(times)
+    latencies.fold()
+    assert (latencies.count, sum(latencies.buckets.values())) == (count, count)
+    assert latencies.sum_us == pytest.approx(math.fsum(times) * 1e6)
+    assert latencies.minimum == pytest.approx(min(times) * 1e6)
+    assert latencies.maximum == pytest.approx(max(times) * 1e6)
+    found = sorted(bucket for bucket, n in latencies.buckets.items() for _ in range(n))
+    median = value_of(found[count // 2])
+    assert median == pytest.approx(sorted(times)[count // 2] * 1e6, rel=0.1)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
