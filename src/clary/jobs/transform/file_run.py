@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from clary.jobs.transform.calls import Caller
 from clary.jobs.transform.cutting import Payload, make_cutter
-from clary.jobs.transform.reading import read_ranges, read_unpacked
+from clary.jobs.transform.reading import RangeReader, read_ranges, read_unpacked
 from clary.jobs.transform.records import Processor, assemble
 from clary.jobs.transform.writing import OutputWriter
 from clary.objects.transfers import ObjectTransfers
@@ -31,6 +31,7 @@ class Work:
     job: TransformJob
     parameters: Parameters
     processor: Processor
+    reader: RangeReader
     storage: ObjectTransfers
     caller: Caller
 
@@ -132,7 +133,7 @@ async def _payloads(work: Work, file: TransformFile) -> AsyncGenerator[Payload, 
 
 def _input(work: Work, file: TransformFile, start: int) -> AsyncGenerator[bytes, None]:
     read = read_unpacked if work.job.is_compressed else read_ranges
-    return read(work.storage, file, start)
+    return read(work.reader, file, start)
 
 
 async def _stream(

@@ -13,7 +13,7 @@ from clary.jobs.transform.data_log import DataLog
 from clary.jobs.transform.execution_parameters import ask_execution_parameters
 from clary.jobs.transform.file_run import Progress, Work, transform_file
 from clary.jobs.transform.inputs import find_files
-from clary.jobs.transform.reading import patiently
+from clary.jobs.transform.reading import RangeReader, patiently
 from clary.jobs.transform.records import make_processor
 from clary.objects.transfers import ObjectTransfers
 from clary.resources.transform_job import (
@@ -74,6 +74,7 @@ class JobRun:
             timeout_s=job.timeout_s,
             max_retries=job.max_retries,
         )
+        self._reader = RangeReader(storage)
         self._waiting: deque[TransformFile] = deque()
         self._open = 0
         """Files that are not done with."""
@@ -99,8 +100,12 @@ class JobRun:
         if any(file.state == "failed" for file in files):
             self._failure = CLIENT_ERROR
         if self._open:
-            work = await self._prepare()
-            await self._spread(work)
+            self._read_ahead()
+            try:
+                work = await self._prepare()
+                await self._spread(work)
+            finally:
+                await self._reader.close()
         if self._failure is not None:
             return Outcome.FAILED, self._failure
         return Outcome.COMPLETED, None
@@ -119,6 +124,11 @@ class JobRun:
             known = found
         return list(known)
 
+    def _read_ahead(self) -> None:
+        """Read what the instances will get first, while they still load the model."""
+        is_compressed = self._job.is_compressed
+        self._reader.read_ahead((f, 0 if is_compressed else f.offset) for f in self._waiting)
+
     async def _prepare(self) -> Work:
         while not self._caller.instances():
             await self._look()
@@ -136,6 +146,7 @@ class JobRun:
             job=self._job,
             parameters=parameters,
             processor=processor,
+            reader=self._reader,
             storage=self._storage,
             caller=self._caller,
         )

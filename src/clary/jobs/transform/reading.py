@@ -3,7 +3,7 @@
 import asyncio
 import bz2
 import zlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
 from clary.errors import TransientError
@@ -14,6 +14,10 @@ from clary.resources.transform_job import TransformFile
 T = TypeVar("T")
 
 RANGE_BYTES = 4 * 1024 * 1024
+AHEAD_RANGES = 2
+"""How many of a file are read before there is an instance: a request may be longer than one."""
+AHEAD_BYTES = 32 * 1024 * 1024
+"""Most that a job reads before there is an instance."""
 UNPACKED_BYTES = 4 * 1024 * 1024
 """Most that is unpacked at once: a small object may hold very much."""
 
@@ -35,8 +39,53 @@ async def patiently(action: Callable[[], Awaitable[T]]) -> T:
     return await action()
 
 
+class RangeReader:
+    """Reads ranges of input objects: those that are asked for, and the first ones before that.
+
+    Args:
+        storage: Where the objects are.
+    """
+
+    def __init__(self, storage: ObjectTransfers) -> None:
+        self._storage = storage
+        self._ahead: dict[tuple[int, int], asyncio.Task[bytes]] = {}
+        """By the file's position and that of the first byte."""
+
+    def read_ahead(self, starts: Iterable[tuple[TransformFile, int]]) -> None:
+        """Begin to read the first files, while there is nobody yet who takes their data.
+
+        Args:
+            starts: Files in the order in which they are taken, and the byte that each begins at.
+        """
+        left = AHEAD_BYTES
+        for file, start in starts:
+            for begin in range(
+                start, min(file.size, start + AHEAD_RANGES * RANGE_BYTES), RANGE_BYTES
+            ):
+                left -= min(RANGE_BYTES, file.size - begin)
+                if left < 0:
+                    return
+                self._ahead[file.position, begin] = self._begin(file, begin)
+
+    def read(self, file: TransformFile, begin: int) -> asyncio.Task[bytes]:
+        """Begin to read the range from a byte on; or return what was begun before."""
+        return self._ahead.pop((file.position, begin), None) or self._begin(file, begin)
+
+    async def close(self) -> None:
+        """Let go of what was read ahead and nobody took."""
+        for task in self._ahead.values():
+            task.cancel()
+        await asyncio.gather(*self._ahead.values(), return_exceptions=True)
+
+    def _begin(self, file: TransformFile, begin: int) -> asyncio.Task[bytes]:
+        async def once() -> bytes:
+            return await self._storage.read(file.bucket, file.key, begin, RANGE_BYTES, file.etag)
+
+        return asyncio.create_task(patiently(once))
+
+
 async def read_ranges(
-    storage: ObjectTransfers, file: TransformFile, start: int
+    reader: RangeReader, file: TransformFile, start: int
 ) -> AsyncGenerator[bytes, None]:
     """Yield an object's bytes from one on; the next range is read while one is used.
 
@@ -46,20 +95,13 @@ async def read_ranges(
         AccessDenied: It cannot be read.
         TransientError: The storage is away.
     """
-
-    def read(position: int) -> asyncio.Task[bytes]:
-        async def once() -> bytes:
-            return await storage.read(file.bucket, file.key, position, RANGE_BYTES, file.etag)
-
-        return asyncio.ensure_future(patiently(once))
-
     position = start
-    following = read(position) if position < file.size else None
+    following = reader.read(file, position) if position < file.size else None
     try:
         while following is not None:
             data = await following
             position += len(data)
-            following = read(position) if position < file.size else None
+            following = reader.read(file, position) if position < file.size else None
             yield data
     finally:
         if following is not None:
@@ -75,7 +117,7 @@ class _Unpacker(Protocol):
 
 
 async def read_unpacked(
-    storage: ObjectTransfers, file: TransformFile, start: int
+    reader: RangeReader, file: TransformFile, start: int
 ) -> AsyncGenerator[bytes, None]:
     """Yield what a gzip or bzip2 object holds, from a byte of that on. Told by its first bytes.
 
@@ -84,7 +126,7 @@ async def read_unpacked(
     """
     skip = start
     unpack: Unpacking | None = None
-    async for data in read_ranges(storage, file, 0):
+    async for data in read_ranges(reader, file, 0):
         unpack = unpack or Unpacking(data)
         rest = data
         while True:
