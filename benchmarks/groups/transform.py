@@ -28,7 +28,9 @@ from pathlib import Path
 import numpy as np
 
 def model_fn(model_dir):
-    return pickle.loads((Path(model_dir) / "model.pkl").read_bytes())
+    model = pickle.loads((Path(model_dir) / "model.pkl").read_bytes())
+    model.predict(np.zeros((1, model.n_features_in_)))
+    return model
 
 def input_fn(data, content_type):
     return np.loadtxt(io.StringIO(data), delimiter=",", ndmin=2)
@@ -40,8 +42,8 @@ def output_fn(labels, accept):
     return "\\n".join(map(str, labels.tolist())), accept
 """
 
-# Its clock starts when the first of the two has loaded all, as that of the job when the
-# first instance is healthy.
+# Its clock starts when the first of the two has loaded all and predicted once, as that of the job
+# when the first instance is healthy.
 BARE = """
 import pickle, sys, time
 import numpy as np
@@ -177,6 +179,7 @@ def transform(server: Server, kind: str, name: str) -> float:
         TransformOutput={"S3OutputPath": f"s3://{kind}/{name}", "AssembleWith": "Line"},
         TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 2},
         MaxConcurrentTransforms=2,
+        MaxPayloadInMB=1,  # a request and what it becomes stay in the processor's cache
     )
     job: dict[str, Any] = {}
 

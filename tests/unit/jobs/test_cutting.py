@@ -23,7 +23,8 @@ def cut(
         size = sizes[turn % len(sizes)]
         payloads += cutter.feed(data[position : position + size])
         position, turn = position + size, turn + 1
-    return payloads + cutter.finish()
+    payloads += cutter.finish()
+    return [Payload(bytes(payload.body), payload.end) for payload in payloads]
 
 
 def recordio(data: bytes, flag: int = 0) -> bytes:

@@ -7,7 +7,7 @@ the byte of the input after it: where to go on when the payloads before are done
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import google_crc32c
 
@@ -27,6 +27,7 @@ class Payload(NamedTuple):
     """The body of one request."""
 
     body: bytes
+    """Possibly a view of bytes: it can be measured, copied and written."""
     end: int
     """Byte of the input after it."""
 
@@ -131,7 +132,8 @@ class LineCutter:
 class ManyLinesCutter:
     """A payload has as many lines as a request may hold; line ends stay.
 
-    What was read is held as it came, and copied once, into its payload.
+    What was read is held as it came. A payload is a view of it, or copied once where it lies in
+    several reads.
     """
 
     def __init__(self, limit: int, *, offset: int = 0) -> None:
@@ -183,7 +185,8 @@ class ManyLinesCutter:
                 self._begin = 0
         self._size -= length
         self._offset += length
-        return Payload(b"".join(parts), self._offset)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        return Payload(cast(bytes, body), self._offset)
 
 
 Lengths = Callable[[bytearray, int], int | None]

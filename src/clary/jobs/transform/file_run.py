@@ -30,7 +30,7 @@ class Work:
 
     job: TransformJob
     parameters: Parameters
-    processor: Processor
+    processor: Processor | None
     reader: RangeReader
     storage: ObjectTransfers
     caller: Caller
@@ -77,13 +77,19 @@ async def transform_file(
     window: deque[tuple[Payload, asyncio.Task[bytes]]] = deque()
     progress.through = file.offset
 
+    processor = work.processor
+
     async def call(payload: Payload) -> bytes:
+        record = body = payload.body
         try:
-            body = await asyncio.to_thread(work.processor.prepare, payload.body)
-            reply = await work.caller.call(instance_id, body)
+            if processor is not None:
+                record = bytes(payload.body)
+                body = await asyncio.to_thread(processor.prepare, record)
+            output = await work.caller.call(instance_id, body)
         finally:
             permits.release()
-        output = await asyncio.to_thread(work.processor.finish, payload.body, reply)
+        if processor is not None:
+            output = await asyncio.to_thread(processor.finish, record, output)
         return assemble(output, lines=work.job.assembles_lines)
 
     async def write_first() -> None:

@@ -40,20 +40,10 @@ class Processor(Protocol):
         ...
 
 
-class Untouched:
-    """There is nothing to do."""
-
-    def prepare(self, body: bytes) -> bytes:
-        return body
-
-    def finish(self, body: bytes, reply: bytes) -> bytes:
-        return reply
-
-
 def make_processor(
     processing: DataProcessing, content_type: str | None, accept: str | None, *, by_line: bool
-) -> Processor:
-    """Return what does this processing.
+) -> Processor | None:
+    """Return what does this processing; None: there is nothing to do.
 
     Args:
         processing: What to do.
@@ -62,7 +52,7 @@ def make_processor(
         by_line: Whether each line is a record.
     """
     if not processing.is_needed:
-        return Untouched()
+        return None
     into = _media_type(content_type)
     out = _media_type(accept) or into
     return RecordProcessor(processing, _format(into, by_line), _format(out, by_line))
