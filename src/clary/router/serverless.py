@@ -1,8 +1,8 @@
 """Calls of serverless variants: admitted up to their concurrency, kept until there is a worker.
 
-The variant's workers come and go (``control/serverless.py``). A call goes to an idle worker, or to
-one that will surely be free sooner than a new one could be there; else it waits here, and control
-is told how many workers are needed. Warm calls need nobody but the worker. Several gateways add up
+The variant's workers come and go (``control/serverless.py``). A call goes to the first worker that
+is idle or almost, or to one that will surely be free sooner than a new one could be there; else it
+waits here, and control is told how many workers are needed. Warm calls need nobody but the worker. Several gateways add up
 what each has open (``shared_counts.py``).
 """
 
@@ -32,6 +32,9 @@ from clary.settings import ServerlessSettings
 WORTH_WAITING_S = 0.1
 """A worker that will be free within this time is waited for; for a longer one a new worker starts,
 in seconds."""
+WAKING_S = 0.00025
+"""A worker that will be free within this time is as good as an idle one, which has to be woken up:
+short calls stay on few workers, and those that are not needed end. In seconds."""
 UNKNOWN_S = 1e6
 """Stands for a time that nobody knows."""
 LOOK_S = 0.01
@@ -166,6 +169,10 @@ class ServerlessCalls:
                     return True
                 busy += 1
                 wait_s = _wait_s(channel, now)
+                if wait_s < WAKING_S:
+                    self._need(name, variant, busy)
+                    self._send(invocation, variant, instance, worker)
+                    return True
                 if best is None or wait_s < shortest_s:
                     best, shortest_s = (instance, worker), wait_s
         assert limits is not None

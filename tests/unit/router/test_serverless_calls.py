@@ -103,6 +103,23 @@ def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 
 
 @on_a_loop
+async def test_short_calls_stay_on_the_first_worker_and_longer_ones_go_to_an_idle_one() -> None:
+    site = Site()
+    short, idle = Peer(outstanding=2, mean_handler_s=1e-5), Peer()
+    site.route(short, idle)
+    assert site.submit().peer is short
+    long = Peer(outstanding=2, mean_handler_s=1e-3)
+    site.route(long, idle)
+    assert site.submit().peer is idle
+    # A call of a worker that has answered nothing for a while is none of the short ones.
+    stalled = Peer(outstanding=1, mean_handler_s=1e-5, progress_at=time.monotonic() - 1)
+    idle.outstanding = 0
+    site.route(stalled, idle)
+    assert site.submit().peer is idle
+    site.calls.close()
+
+
+@on_a_loop
 async def test_calls_wait_for_a_first_worker_and_control_hears_of_each() -> None:
     site = Site()
     first, second = site.submit(), site.submit()
