@@ -2,8 +2,8 @@
 
 The variant's workers come and go (``control/serverless.py``). A call goes to the first worker that
 is idle or almost, or to one that will surely be free sooner than a new one could be there; else it
-waits here, and control is told how many workers are needed. Warm calls need nobody but the worker. Several gateways add up
-what each has open (``shared_counts.py``).
+waits here, and control is told how many workers are needed. Warm calls need nobody but the worker.
+Several gateways add up what each has open (``shared_counts.py``).
 """
 
 import asyncio
