@@ -49,6 +49,9 @@ class GatewayInvocation(Invocation):
     # From the router ----------------------------------------------------------------------
 
     def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
+        recording = self.recording
+        if recording is not None:
+            recording.begin(status, meta)
         if not 200 <= status < 300:
             self._error_status = status
             self._collect_error(body, more)
@@ -60,23 +63,34 @@ class GatewayInvocation(Invocation):
             self.on_part(200, body, True)
             return
         self._respond(head, body)
+        if recording is not None:  # what goes to the client is on its way
+            recording.end(self, body)
 
     def on_part(self, status: int, body: bytes, more: bool) -> None:
         if self._error_status:
             self._collect_error(body, more)
             return
+        recording = self.recording
         if status != 200:
             self._count_answer(500)
             self.connection.break_off()
+            if recording is not None:
+                recording.drop()
             return
         self.connection.send(body)
         if more:
             self._take(len(body))
+            if recording is not None:
+                recording.add_output(self, body)
         else:
             self._measure(time.monotonic())
             self.connection.end()
+            if recording is not None:
+                recording.end(self, body)
 
     def on_failure(self, error: InvocationError) -> None:
+        if self.recording is not None:
+            self.recording.drop()
         if self.counters is not None:
             self.counters.count_failure()
         if self.is_started:
@@ -98,6 +112,8 @@ class GatewayInvocation(Invocation):
     # From the connection ------------------------------------------------------------------
 
     def on_client_gone(self) -> None:
+        if self.recording is not None:
+            self.recording.drop()
         self.replies.router.cancel(self)
 
     def on_client_writable(self) -> None:
@@ -218,6 +234,9 @@ class InvocationBody:
         """The last piece has been sent as such, for the length was known."""
 
     def _send(self, data: bytes, *, more: bool) -> None:
-        channel = self._invocation.channel
-        if channel is not None and not channel.send_body(self._invocation, data, more):
+        invocation = self._invocation
+        if invocation.recording is not None:
+            invocation.recording.add_input(invocation, data)
+        channel = invocation.channel
+        if channel is not None and not channel.send_body(invocation, data, more):
             self._connection.pause_reading()

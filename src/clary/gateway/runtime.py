@@ -11,7 +11,6 @@ import time
 from urllib.parse import unquote_to_bytes
 
 from clary.errors import AccessDenied, InvalidRequest, NotFound, Overloaded, Throttled
-from clary.gateway.captured import CapturedBody, CapturedInvocation, CapturedStream
 from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import runtime_fault
 from clary.gateway.guard import Guard
@@ -37,9 +36,8 @@ from clary.gateway.replies import Replies
 from clary.gateway.requests import BodySink, Request
 from clary.gateway.streaming import StreamInvocation
 from clary.messages import with_trace
-from clary.resources.data_capture import DataCapture
 from clary.resources.trace_context import TraceContext, read_context
-from clary.router.capture import Captured, CaptureQueue, Recording
+from clary.router.capture import CaptureQueue, Recording
 from clary.router.components import find_route
 from clary.router.router import Router
 from clary.router.sessions import Session
@@ -75,8 +73,6 @@ class RuntimeApi:
         self._guard = guard
         self._plain: type[GatewayInvocation] = GatewayInvocation
         self._stream: type[StreamInvocation] = StreamInvocation
-        self._captured_plain: type[CapturedInvocation] = CapturedInvocation
-        self._captured_stream: type[CapturedStream] = CapturedStream
         self._targets: dict[bytes, tuple[str, Operation]] = {}
         self._models: dict[tuple[bytes | None, bytes | None, bytes], tuple[bytes, str]] = {}
         """Meta block and model's name by content type, accept and target model."""
@@ -122,8 +118,6 @@ class RuntimeApi:
             connection.responder = None
             connection.respond(self._refusal(connection, request, error))
             return self.max_body_bytes
-        if isinstance(invocation, Captured):
-            return CapturedBody(self.router, connection, invocation, invocation.recording)
         return InvocationBody(self.router, connection, invocation)
 
     def _refusal(self, connection: HttpConnection, request: Request, error: Exception) -> bytes:
@@ -192,10 +186,7 @@ class RuntimeApi:
             if TRACEPARENT in headers:
                 meta = self._carry(meta, headers)
         now = time.monotonic()
-        capture = self._captures.get(endpoint)
-        if capture is not None and random.random() < capture.share:  # noqa: S311 - no secret
-            invocation = self._captured(endpoint, operation, meta, connection, capture)
-        elif operation is INVOKE:
+        if operation is INVOKE:
             deadline = now + self._timeout_s
             invocation = self._plain(endpoint, meta, deadline, connection, self.replies)
         else:
@@ -206,28 +197,16 @@ class RuntimeApi:
         invocation.session = session
         invocation.target_container = target_container
         invocation.target_model = target_model
+        capture = self._captures.get(endpoint)
+        if capture is not None and random.random() < capture.share:  # noqa: S311 - no secret
+            event_id = self.clockwork.next_request_id().decode()
+            invocation.recording = Recording(self.captured, capture, event_id)
         return invocation
 
     def _carry(self, meta: bytes, headers: dict[bytes, bytes]) -> bytes:
         """Return the meta block with the trace that the client's call belongs to, if to any."""
         context = client_context(headers)
         return meta if context is None else with_trace(meta, context.headers())
-
-    def _captured(
-        self,
-        endpoint: str,
-        operation: Operation,
-        meta: bytes,
-        connection: HttpConnection,
-        capture: DataCapture,
-    ) -> GatewayInvocation:
-        """Return an invocation whose data is captured."""
-        event_id = self.clockwork.next_request_id().decode()
-        recording = Recording(self.captured, capture, event_id)
-        kind = self._captured_plain if operation is INVOKE else self._captured_stream
-        timeout_s = self._timeout_s if operation is INVOKE else self._stream_timeout_s
-        deadline = time.monotonic() + timeout_s
-        return kind(endpoint, meta, deadline, connection, self.replies, recording)
 
     def _parse_target(self, request: Request) -> tuple[str, Operation]:
         _, _, name, action = request.path.split(b"/", 3)

@@ -40,6 +40,9 @@ class StreamInvocation(GatewayInvocation):
     # From the router ----------------------------------------------------------------------
 
     def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
+        recording = self.recording
+        if recording is not None:
+            recording.begin(status, meta)
         if not 200 <= status < 300:
             self._error_status = status
             self._collect_error(body, more)
@@ -50,12 +53,16 @@ class StreamInvocation(GatewayInvocation):
             self.on_parts([body])
             return
         self._respond(head, encode_payload_parts([body]))
+        if recording is not None:
+            recording.end(self, body)
 
     def on_part(self, status: int, body: bytes, more: bool) -> None:
         if self._error_status:
             self._collect_error(body, more)
         elif status != 200:
             self._break_off(status, body)
+            if self.recording is not None:
+                self.recording.drop()
         elif more:
             self.on_parts([body])
         else:
@@ -65,6 +72,8 @@ class StreamInvocation(GatewayInvocation):
             if body:
                 self.connection.send(encode_payload_parts([body]))
             self.connection.end()
+            if self.recording is not None:
+                self.recording.end(self, body)
 
     def on_parts(self, parts: list[bytes]) -> None:
         if self._error_status:
@@ -79,11 +88,15 @@ class StreamInvocation(GatewayInvocation):
         self.connection.send(encode_payload_parts(parts))
         self._take(len(parts[0]) if len(parts) == 1 else sum(map(len, parts)))
         self._put_off()
+        if self.recording is not None:
+            self.recording.add_output(self, b"".join(parts))
 
     def on_failure(self, error: InvocationError) -> None:
         if not self.is_started:
             super().on_failure(error)
             return
+        if self.recording is not None:
+            self.recording.drop()
         if self.counters is not None:
             self.counters.count_failure()
         if isinstance(error, InvocationTimeout):

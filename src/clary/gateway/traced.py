@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING
 
 from clary.errors import AccessDenied, InvocationError
-from clary.gateway.captured import CapturedInvocation, CapturedStream
 from clary.gateway.clockwork import Clockwork
 from clary.gateway.guard import Guard
 from clary.gateway.http import HttpConnection
@@ -94,14 +93,6 @@ class TracedStream(Traced, StreamInvocation):
     """InvokeEndpointWithResponseStream, traced."""
 
 
-class TracedCapture(Traced, CapturedInvocation):
-    """InvokeEndpoint, traced and captured."""
-
-
-class TracedCapturedStream(Traced, CapturedStream):
-    """InvokeEndpointWithResponseStream, traced and captured."""
-
-
 class TracedRuntimeApi(RuntimeApi):
     """The operations of ``sagemaker-runtime``, leaving spans."""
 
@@ -118,8 +109,6 @@ class TracedRuntimeApi(RuntimeApi):
         self._ratio = settings.otel.sample_ratio
         self._plain = TracedInvocation
         self._stream = TracedStream
-        self._captured_plain = TracedCapture
-        self._captured_stream = TracedCapturedStream
         self._parsed: Traced | None = None
         """What has come of the request that is being looked at."""
 

@@ -1,9 +1,8 @@
 """Captured calls: what is taken note of on the road, and the bounded queue behind it.
 
-A call that is sampled is made as a ``Captured`` invocation, which takes note of what passes; all
-others know nothing of it. Whatever has no room is dropped and counted: no call ever waits for its
-capture. Only calls that the model answered with a status of 200 to 299, to their end, become
-records.
+A call that is sampled gets a ``Recording``, which takes note of what passes; all others have none.
+Whatever has no room is dropped and counted: no call ever waits for its capture. Only calls that the
+model answered with a status of 200 to 299, to their end, become records.
 """
 
 import asyncio
@@ -269,11 +268,3 @@ class Recording:
             b"".join(self._input),
             b"".join(self._output),
         )
-
-
-class Captured(Invocation):
-    """Mixed into an invocation that takes note of what passes in ``recording``."""
-
-    __slots__ = ()
-
-    recording: Recording

@@ -65,6 +65,34 @@ class Channel(Carrier, Protocol):
         ...
 
 
+class Recorder(Protocol):
+    """Takes note of what passes of one invocation (``capture.py``)."""
+
+    def add_input(self, invocation: "Invocation", data: bytes) -> None:
+        """Take note of a part of the request's body that is passed on while it comes."""
+        ...
+
+    def begin(self, status: int, meta: bytes) -> None:
+        """Take note of the head of the answer."""
+        ...
+
+    def add_output(self, invocation: "Invocation", data: bytes) -> None:
+        """Take note of a part of the answer's body, of which more follow."""
+        ...
+
+    def end(self, invocation: "Invocation", last: bytes) -> None:
+        """Take note of the last part of a good answer."""
+        ...
+
+    def drop(self) -> None:
+        """Forget the call: it failed, or its client has gone."""
+        ...
+
+    def for_shadow(self) -> "Recorder":
+        """Return one for the copy of the same call."""
+        ...
+
+
 class Invocation:
     """A request to an endpoint. Plain attributes, for this is the hottest object there is."""
 
@@ -81,6 +109,7 @@ class Invocation:
         "is_placed",
         "is_streamed",
         "meta",
+        "recording",
         "request_id",
         "sent_at",
         "session",
@@ -119,6 +148,8 @@ class Invocation:
         """Container that the client chose, of a model in Direct mode."""
         self.target_model: str | None = None
         """Model that the client named, on a multi-model endpoint."""
+        self.recording: Recorder | None = None
+        """Takes note of what passes; None: its data is not captured."""
         # Set by the router once a worker is chosen:
         self.variant = ""
         """Name of the production variant."""

@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 from clary.errors import InvalidRequest, InvocationError, Overloaded
 from clary.router.balancing import shadow_share
-from clary.router.capture import Captured
 from clary.router.invocation import Invocation
 from clary.router.pipeline import Pipelines
 from clary.router.table import Instance, PipelineInstance, Variant, Worker
@@ -98,11 +97,7 @@ class Mirror:
                 self.forget(invocation)
                 continue
             instance, worker = chosen
-            copy = (
-                CapturedCopy(invocation, self)
-                if isinstance(invocation, Captured)
-                else ShadowCopy(invocation, self)
-            )
+            copy = ShadowCopy(invocation, self)
             copy.target_model = invocation.target_model
             if isinstance(instance, PipelineInstance):
                 self._send_through(copy, instance)
@@ -138,25 +133,38 @@ class ShadowCopy(Invocation):
         self.target_container = original.target_container
         self._status = 200
         self._mirror = mirror
+        if original.recording is not None:
+            self.recording = original.recording.for_shadow()
 
     def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
         self._status = status
+        if self.recording is not None:
+            self.recording.begin(status, meta)
         self._take(body, more)
 
     def on_part(self, status: int, body: bytes, more: bool) -> None:
         if status != 200:
             self._status = 500
+            if self.recording is not None:
+                self.recording.drop()
         self._take(body, more)
 
     def on_failure(self, error: InvocationError) -> None:
         self._mirror.forget(self)
+        if self.recording is not None:
+            self.recording.drop()
         if self.counters is not None:
             self.counters.count_failure()
 
     def _take(self, body: bytes, more: bool) -> None:
         if not more:
             self._end()
-        elif body and self.channel is not None:
+            if self.recording is not None:
+                self.recording.end(self, body)
+            return
+        if self.recording is not None:
+            self.recording.add_output(self, body)
+        if body and self.channel is not None:
             self.channel.credit(self, len(body))  # read it to its end, as a client would
 
     def _end(self) -> None:
@@ -168,35 +176,3 @@ class ShadowCopy(Invocation):
             counters.count_answer(self._status)
         if counters.is_measured:
             counters.model.samples.append(time.monotonic() - self.sent_at)
-
-
-class CapturedCopy(Captured, ShadowCopy):
-    """A copy of a call that is captured: it is captured, too."""
-
-    __slots__ = ("recording",)
-
-    def __init__(self, original: Captured, mirror: Mirror) -> None:
-        super().__init__(original, mirror)
-        self.recording = original.recording.for_shadow()
-
-    def on_reply(self, status: int, meta: bytes, body: bytes, more: bool) -> None:
-        self.recording.begin(status, meta)
-        self._note(body, more)
-        super().on_reply(status, meta, body, more)
-
-    def on_part(self, status: int, body: bytes, more: bool) -> None:
-        if status == 200:
-            self._note(body, more)
-        else:
-            self.recording.drop()
-        super().on_part(status, body, more)
-
-    def on_failure(self, error: InvocationError) -> None:
-        self.recording.drop()
-        super().on_failure(error)
-
-    def _note(self, body: bytes, more: bool) -> None:
-        if more:
-            self.recording.add_output(self, body)
-        else:
-            self.recording.end(self, body)

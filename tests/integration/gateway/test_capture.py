@@ -4,8 +4,6 @@ import random
 
 import pytest
 
-from clary.gateway.captured import CapturedInvocation
-from clary.gateway.invocations import GatewayInvocation
 from clary.resources.data_capture import DataCapture
 from clary.resources.routing_table import (
     ContainerRoute,
@@ -160,17 +158,11 @@ def test_the_share_is_drawn_for_each_call(capturing, echo_worker):
     assert 95 < len(captured(capturing)) < 205  # so far off once in ten million times
 
 
-def test_a_call_that_is_not_captured_knows_nothing_of_it(capturing, echo_worker, monkeypatch):
-    kinds = []
-    submit = capturing.router.submit
-    monkeypatch.setattr(
-        capturing.router, "submit", lambda each: (kinds.append(type(each)), submit(each))[1]
-    )
-    call(capturing)
+def test_calls_are_not_captured_any_more_once_the_route_says_so(capturing, echo_worker):
+    call(capturing, b"1")
     route_to(capturing, echo_worker.address, share=0)
-    call(capturing)
-    # One that waits for the connection to its worker is submitted again.
-    assert list(dict.fromkeys(kinds)) == [CapturedInvocation, GatewayInvocation]
+    call(capturing, b"2")
+    assert captured(capturing) == [(b"1", b"1")]
 
 
 def test_without_room_calls_go_on_and_drops_are_counted(make_gateway, echo_worker):
