@@ -123,7 +123,7 @@ class Router:
             self._workers.build_variant(route.name, variant, self._resubmit)
             for variant in route.variants
         )
-        shadow = None
+        shadow = mirror = None
         if route.shadow is None:
             self._mirrors.pop(route.name, None)
         else:
@@ -140,7 +140,8 @@ class Router:
             else:
                 mirror.follow(shadow, weight)
         name = route.name if route.component is None else route.component.endpoint
-        return Endpoint(name, variants, route, shadow)
+        offer = None if mirror is None else mirror.offer
+        return Endpoint(name, variants, route, shadow, offer)
 
     # Invocations --------------------------------------------------------------------------
 
@@ -174,8 +175,8 @@ class Router:
         ):
             variant = endpoint.variants[0]
             self._send(invocation, variant, variant.instances[0], worker)
-            if endpoint.shadow is not None:
-                self._mirror(invocation)
+            if endpoint.mirror is not None:
+                endpoint.mirror(invocation)
             return
         self._submit_by_choice(invocation, endpoint)
 
@@ -253,13 +254,8 @@ class Router:
             raise InvalidRequest(NOT_DIRECT)
         else:
             self._send(invocation, variant, instance, worker)
-        if endpoint.shadow is not None and session is None:
-            self._mirror(invocation)
-
-    def _mirror(self, invocation: Invocation) -> None:
-        if not invocation.is_mirrored:  # else it was sent a second time
-            invocation.is_mirrored = True
-            self._mirrors[invocation.endpoint].offer(invocation)
+        if endpoint.mirror is not None and session is None:
+            endpoint.mirror(invocation)
 
     def _choose(self, variant: Variant, model: str | None = None) -> tuple[Instance, Worker] | None:
         if model is not None:

@@ -68,9 +68,15 @@ class Mirror:
         self._share = shadow_share(production_weight, variant.weight)
 
     def offer(self, invocation: Invocation) -> None:
-        """Copy an invocation, if the share says so and the shadow keeps up; else count it."""
+        """Copy an invocation, if the share says so and the shadow keeps up; else count it.
+
+        Decided once: an invocation may be sent a second time.
+        """
         # A streamed body is not here to be copied.
-        if invocation.is_streamed or random.random() >= self._share:  # noqa: S311 - no secret
+        if invocation.is_mirrored or invocation.is_streamed:
+            return
+        invocation.is_mirrored = True
+        if self._share < 1 and random.random() >= self._share:  # noqa: S311 - no secret
             return
         size = len(invocation.body)
         if self.copies >= self._max_copies or self.body_bytes + size > self._max_bytes:

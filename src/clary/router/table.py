@@ -4,6 +4,8 @@ Made from the ``EndpointRoute`` values that control publishes. Values are swappe
 on between two of them are the ``Worker`` objects, one per address, with their open connections.
 """
 
+from collections.abc import Callable
+
 from clary.metrics.registry import VariantCounters
 from clary.resources.routing_table import (
     DEFAULT_ROUTING,
@@ -11,7 +13,7 @@ from clary.resources.routing_table import (
     RoutingStrategy,
     ServerlessRoute,
 )
-from clary.router.invocation import Channel
+from clary.router.invocation import Channel, Invocation
 from clary.router.sessions import instance_tag
 
 
@@ -131,6 +133,7 @@ class Endpoint:
         "alternatives",
         "is_multi_model",
         "is_serverless",
+        "mirror",
         "name",
         "route",
         "shadow",
@@ -145,11 +148,14 @@ class Endpoint:
         variants: tuple[Variant, ...],
         route: EndpointRoute,
         shadow: Variant | None = None,
+        mirror: Callable[[Invocation], None] | None = None,
     ) -> None:
         self.name = name
         """As messages name it: of a component's route, the endpoint that the component is on."""
         self.shadow = shadow
         """Gets copies only (``shadow.py``)."""
+        self.mirror = mirror
+        """Takes invocations that the shadow variant may get copies of; None: there is none."""
         self.variants = variants
         self.route = route
         only = variants[0] if len(variants) == 1 and variants[0].weight > 0 else None
