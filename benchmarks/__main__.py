@@ -4,7 +4,8 @@
     python -m benchmarks --only echo,deploy   some of them
     python -m benchmarks --quick              each for a moment, to see that it works
 
-Only a whole run that is not quick replaces the results in the repository; others are written to
+Only a whole run that is not quick replaces the results in the repository. With ``--merge`` a run
+of some groups replaces theirs, and the page says when they were measured. Other runs are written to
 ``.benchmarks/``.
 """
 
@@ -62,9 +63,17 @@ def main() -> int:
     reports = [_run(name, plan) for name in arguments.only]
     minutes = (time.monotonic() - began) / 60
     is_whole = set(GROUPS) <= set(arguments.only) and not plan.is_quick
-    directory = HERE if is_whole else ROOT / ".benchmarks"
     versions = {**tools.versions(), **frameworks.versions()}
-    text = table.write(directory, reports, plan, machine, versions, minutes)
+    if arguments.merge:
+        directory = HERE
+        last = table.read(directory)
+        last.merge(reports, machine.at)
+        text = table.write(
+            directory, last.reports, last.plan, last.machine, last.versions, last.minutes
+        )
+    else:
+        directory = HERE if is_whole else ROOT / ".benchmarks"
+        text = table.write(directory, reports, plan, machine, versions, minutes)
     print(f"\n{text}\nwritten to {directory.relative_to(ROOT)}/{table.PAGE}")
     return 1 if any(report.failure for report in reports) else 0
 
@@ -80,7 +89,11 @@ def _parse() -> argparse.Namespace:
         help=f"groups to run, of {', '.join((*GROUPS, FRAMEWORKS))}; on request "
         + ", ".join(ON_REQUEST),
     )
-    parser.add_argument("--quick", action="store_true", help="one short round of everything")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="one short round of everything")
+    how.add_argument(
+        "--merge", action="store_true", help="replace these groups' results in the repository"
+    )
     return parser.parse_args()
 
 

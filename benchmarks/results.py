@@ -99,6 +99,8 @@ class Report:
     notes: list[str] = field(default_factory=list)
     failure: str = ""
     """Why there are no measurements."""
+    at: str = ""
+    """When it was measured, if later than the others."""
 
     def find(self, contender: str, connections: int = 64) -> LoadRow:
         """Return the row of one contender."""

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from benchmarks.results import NOISE, Check, Plan, Report
+from benchmarks.load import Load
+from benchmarks.results import NOISE, Check, LoadRow, Plan, Report, ValueRow
 
 BUSY = 0.25
 """Load average per core before a run, from which on the machine was not idle."""
@@ -74,7 +76,7 @@ def page(
         "# Benchmarks",
         "",
         "Written by `make bench`. Compare rows with each other: all numbers are of one machine and "
-        "one run.",
+        "one run, but for those that say when they were measured.",
         "",
         f"{machine.at}, {minutes:.0f} minutes. {machine.text}.",
         f"Python {machine.python}, " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".",
@@ -92,7 +94,10 @@ def page(
         lines += ["", "**A quick run: too short for conclusions.**"]
     lines += ["", *_checks([check for report in reports for check in report.checks])]
     for report in reports:
-        lines += ["", f"## {report.title}", *_report(report)]
+        lines += ["", f"## {report.title}"]
+        if report.at:
+            lines += ["", f"Measured later, on {report.at}."]
+        lines += _report(report)
     return "\n".join(lines) + "\n"
 
 
@@ -153,6 +158,53 @@ def number(value: float) -> str:
     if abs(value) >= 10:
         return f"{value:.1f}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a run found out, and where it ran."""
+
+    machine: Machine
+    versions: dict[str, str]
+    plan: Plan
+    minutes: float
+    reports: list[Report]
+
+    def merge(self, reports: Sequence[Report], at: str) -> None:
+        """Put what was measured later in the place of what it measures anew, or at the end."""
+        for report in reports:
+            report.at = at
+            titles = [known.title for known in self.reports]
+            if report.title in titles:
+                self.reports[titles.index(report.title)] = report
+            else:
+                self.reports.append(report)
+
+
+def read(directory: Path) -> Results:
+    """Return what ``write`` wrote."""
+    data = json.loads((directory / FILE).read_text())
+    return Results(
+        Machine(**data["machine"]),
+        data["versions"],
+        Plan(**data["plan"]),
+        data["minutes"],
+        [_read_report(group) for group in data["groups"]],
+    )
+
+
+def _read_report(data: dict[str, Any]) -> Report:
+    loads = [
+        LoadRow(row["contender"], row["connections"], tuple(Load(**one) for one in row["rounds"]))
+        for row in data["loads"]
+    ]
+    checks = []
+    for check in data["checks"]:
+        measured = check["measured"]
+        is_one = not isinstance(measured, list)
+        checks.append(Check(**{**check, "measured": measured if is_one else tuple(measured)}))
+    values = [ValueRow(**value) for value in data["values"]]
+    return Report(**{**data, "loads": loads, "values": values, "checks": checks})
 
 
 def write(
