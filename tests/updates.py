@@ -80,7 +80,7 @@ def a_load_on(server: Server, name: str, config: str) -> Iterator[Load]:
         yield load
         moment = time.monotonic()
         wait_for(lambda: load.good_since(moment) > 20, what="the load to go on")
-    assert load.failures == []
+    assert load.failures == [], load.failures
     server.sagemaker.delete_endpoint(EndpointName=name)
 
 

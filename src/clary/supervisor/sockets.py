@@ -1,5 +1,6 @@
 """The sockets that the supervisor owns, so that they outlive whoever serves them."""
 
+import contextlib
 import errno
 import os
 import socket
@@ -40,15 +41,23 @@ def open_port(host: str, port: int) -> socket.socket:
 def open_unix(path: str) -> socket.socket:
     """Return a listening Unix socket that only this user can connect to.
 
+    The path is there only once it can be connected to.
+
     Raises:
         OSError: The path cannot be used.
     """
-    if os.path.lexists(path):
-        os.unlink(path)
+    new = f"{path}~"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    os.chmod(path, 0o600)
-    listener.listen(BACKLOG)
+    try:
+        listener.bind(new)
+        os.chmod(new, 0o600)
+        listener.listen(BACKLOG)
+        os.replace(new, path)
+    except OSError:
+        listener.close()
+        raise
     listener.setblocking(False)
     return listener
 

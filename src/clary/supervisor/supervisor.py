@@ -97,13 +97,14 @@ class Supervisor:
 
     def _prepare_run_dir(self, url: str) -> None:
         try:
+            self._roles.open_sockets()
+            requests = Requests(self._children, lambda: self._is_stopping)
+            serve(open_unix(str(self._run_dir / "supervisor.sock")), requests, self._selector)
+            # Last, for who reads it may connect.
             facts = {"pid": os.getpid(), "url": url, "life": self._plan.life}
             partial = self._run_dir / "server.json.partial"
             partial.write_text(json.dumps(facts))
             partial.replace(self._run_dir / "server.json")
-            self._roles.open_sockets()
-            requests = Requests(self._children, lambda: self._is_stopping)
-            serve(open_unix(str(self._run_dir / "supervisor.sock")), requests, self._selector)
         except OSError as error:
             raise Refusal(f"cannot write in {self._run_dir}: {error.strerror}") from error
 
