@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from handlers import ECHO
-from server import Server, archive
+from server import Server, archive, wait_for
 from terraform import NEEDS_TERRAFORM, Stack
 
 pytestmark = NEEDS_TERRAFORM
@@ -89,5 +89,6 @@ def test_a_stack_is_applied_read_back_changed_and_destroyed(tmp_path: Path) -> N
         artifact.write_bytes(archive({"code/inference.py": ECHO + "# another\n"}))
         assert "1 changed" in stack.apply()
         assert "8 destroyed" in stack.destroy()
-        assert server.sagemaker.list_endpoints()["Endpoints"] == []
+        # The provider is content with Deleting.
+        wait_for(lambda: not server.sagemaker.list_endpoints()["Endpoints"], what="its end")
         assert server.s3.list_buckets()["Buckets"] == []
