@@ -1,11 +1,14 @@
 """The supervisor with real processes: restarts, requests, lifelines, the end of everything."""
 
+import errno
 import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 
 from clary.messages import LineDecoder, encode_line
 from clary.supervisor import EXIT_CONFIGURATION, Plan, Role
+from clary.supervisor.sockets import open_unix
 
 SLEEPER = "import time\ntime.sleep(600)"
 LIFELINE_READER = "import os\nos.read(int(os.environ['CLARY_LIFELINE_FD']), 1)"
@@ -283,6 +287,34 @@ def test_a_role_on_demand_starts_with_its_first_connection_which_waits_for_it(st
         pid = int(first.recv(64))
         assert int(second.recv(64)) == pid
     assert (tmp_path / "jobs.pid").read_text() == str(pid)
+
+
+def test_a_socket_that_is_there_can_be_connected_to(tmp_path):
+    path = tmp_path / "any.sock"
+    listeners, refused, stop = [], [], threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            if path.exists():
+                with socket.socket(socket.AF_UNIX) as connection:
+                    error = connection.connect_ex(str(path))
+                    if error == errno.ECONNREFUSED:
+                        refused.append(error)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        for _ in range(200):
+            listeners.append(open_unix(str(path)))
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            path.unlink()
+    finally:
+        stop.set()
+        watching.join()
+        for listener in listeners:
+            listener.close()
+    assert refused == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_role_on_demand_that_dies_is_started_again_without_being_asked(start, tmp_path):
