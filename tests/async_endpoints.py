@@ -96,7 +96,7 @@ def wait_for_end(server: Server, endpoint: str, inference_id: str) -> dict[str, 
         found = info(server, endpoint, inference_id)
         return found if found["state"] in ("done", "failed") else None
 
-    found: dict[str, Any] = wait_for(ended, timeout_s=30, what=f"{inference_id} to end")
+    found: dict[str, Any] = wait_for(ended, timeout_s=60, what=f"{inference_id} to end")
     return found
 
 

@@ -27,6 +27,21 @@ from s3_gate import S3Gate, open_to_all
 from server import ROLE, Server, wait_for
 from variants import a_variant_of
 
+TOGETHER = """
+import asyncio, os
+
+def model_fn(model_dir):
+    return None
+
+async def transform_fn(model, data, content_type, accept):
+    text = data.decode() if isinstance(data, bytes) else data
+    await asyncio.sleep(0.1 if text == "poison" else 0.3)
+    if text == "poison":
+        os._exit(1)
+    return text, content_type
+"""
+"""Calls that a worker works on side by side end together with it."""
+
 TOPIC = "arn:aws:sns:us-east-1:123456789012:gone"
 POISON = """
 import os
@@ -108,8 +123,27 @@ def test_one_poisonous_record_fails_and_the_others_do_not(server: Server) -> Non
     assert "Received server error (0) from model" in reason
     assert said.startswith("2 workers ended while they worked on it.")
     for text in ("a", "b"):
-        assert wait_for_object(server, replies[text]["OutputLocation"])["Body"] == text.encode()
+        output = wait_for_object(server, replies[text]["OutputLocation"], timeout_s=60)
+        assert output["Body"] == text.encode()
     wait_for_count(server, "InvocationFailures", "fragile", 1)
+
+
+@pytest.mark.parametrize("code", [POISON, TOGETHER], ids=["one-by-one", "side-by-side"])
+def test_the_neighbours_of_a_poisonous_record_are_not_taken_for_the_cause(
+    server: Server, code: str, request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.id
+    deploy_async(server, name, code)
+    texts = [f"{i}" for i in range(20)]
+    calls = [*texts[:3], "poison", *texts[3:10], "poison", *texts[10:]]
+    replies = [(text, call(server, name, Body=text.encode())) for text in calls]
+
+    ends = [
+        (text, wait_for_end(server, name, reply["InferenceId"])["state"]) for text, reply in replies
+    ]
+
+    assert ends == [(text, "failed" if text == "poison" else "done") for text in calls]
+    wait_for_count(server, "InvocationFailures", name, 2)
 
 
 def test_an_input_that_is_too_long_is_not_fetched(server: Server) -> None:

@@ -8,7 +8,8 @@ makes it one visible result:
   invocation after somebody else looks first whether that one wrote an output, or a failure; then
   only the end is missing, and no container is asked again.
 - What the container answered, error or not, is the answer. It is asked again only when it died
-  under the call, or had not begun.
+  under the call, or had not begun. After such a death the call has an instance for itself: it may
+  be what ends workers, and is not to be taken for the cause because of a neighbour.
 """
 
 import asyncio
@@ -217,11 +218,14 @@ class AsyncWork:
     ) -> tuple[AsyncCall, str, float]:
         """Return a call that was answered, and by which instance in how many seconds."""
         wait_s = (lease.expires_at - self._clock.now()).total_seconds()
+        is_suspect = lease.losses > 0
+        # Who is to have an instance alone is not to lose its turn while the calls there end.
+        limit_s = lease.order.timeout_s if is_suspect and lane.limit else PLACE_WAIT_S
         try:
-            async with asyncio.timeout(min(wait_s, PLACE_WAIT_S)):
-                place = await lane.enter()
+            async with asyncio.timeout(min(wait_s, limit_s)):
+                place = await lane.enter(alone=is_suspect)
         except TimeoutError:
-            if wait_s <= PLACE_WAIT_S:
+            if wait_s <= limit_s:
                 raise _expired() from None
             raise Again from None
         began = time.monotonic()
