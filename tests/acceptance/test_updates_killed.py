@@ -7,10 +7,11 @@ rest of a table of which some cases are always run.
 
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -376,3 +377,48 @@ def test_an_instance_drains_while_control_is_killed(server: Server) -> None:
             timeout_s=30,
             what="the surplus to stop",
         )
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["left", "killed"])
+def test_nothing_stops_while_a_gateway_has_not_heard_of_it(server: Server, kill: bool) -> None:
+    """The gateway stands still for longer than control waits for its word."""
+    name = f"unheard-{kill}".lower()
+    with an_endpoint_under_load(server, name, 2) as load:
+        updated("all-at-once", wait_s=3)(server, name)
+        wait_for(
+            lambda: variant_status(server, name).startswith("Baking"), timeout_s=20, what="a bake"
+        )
+        [gateway] = server.pids("clary-gateway")
+        [control] = server.pids("clary-control")
+        hosts = server.pids("clary-host", f" {name}/")
+        assert len(hosts) == 4
+        os.kill(gateway, signal.SIGSTOP)
+        try:
+            if kill:
+                os.kill(control, signal.SIGKILL)
+            wait_for(
+                lambda: marked_to_stop(server, name) == 2, timeout_s=30, what="the bake to end"
+            )
+            # Control has said so to the gateway, where it can, and looks ten times a second
+            # whether everybody has heard of it.
+            watched_until = time.monotonic() + 2
+            while time.monotonic() < watched_until:
+                assert server.pids("clary-host", f" {name}/") == hosts
+        finally:
+            os.kill(gateway, signal.SIGCONT)
+        server.wait_for_status(name, "InService")
+        moment = time.monotonic()
+        wait_for(lambda: load.good_since(moment) > 50, what="calls afterwards")
+        assert answers_since(load, moment) == {b"new"}
+        wait_for(
+            lambda: len(server.pids("clary-host", f" {name}/")) == 2,
+            timeout_s=30,
+            what="the old ones to stop",
+        )
+
+
+def marked_to_stop(server: Server, endpoint: str) -> int:
+    """Count the instances that control means to stop."""
+    query = "SELECT count(*) FROM instances WHERE endpoint_name = ? AND stopping"
+    with closing(sqlite3.connect(server.data_dir / "state.sqlite")) as database:
+        return int(database.execute(query, (endpoint,)).fetchone()[0])

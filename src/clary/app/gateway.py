@@ -76,6 +76,7 @@ async def run_gateway(context: Context) -> None:
     subscriber = Subscriber(
         context.run_dir / "publish.sock",
         context.run_dir / f"{context.name}.routes",
+        name=context.name,
         life=context.life,
         router=router,
         registry=registry,
@@ -84,7 +85,7 @@ async def run_gateway(context: Context) -> None:
     )
     router.start()
     front.start()
-    subscriber.load()
+    subscriber.start()
     listener = socket.socket(fileno=int(os.environ["CLARY_LISTEN_FD"]))
     server = await asyncio.get_running_loop().create_server(
         front.connect, sock=listener, backlog=4096

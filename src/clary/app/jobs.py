@@ -94,6 +94,7 @@ async def run_jobs(context: Context) -> None:
     subscriber = Subscriber(
         context.run_dir / "publish.sock",
         None,
+        name=context.name,
         life=context.life,
         router=router,
         registry=registry,
@@ -112,6 +113,7 @@ async def run_jobs(context: Context) -> None:
         life=context.life, captures=captures, wake=wake, look_at_transform=transforms.look
     )
     router.start()
+    subscriber.start()
     async with asyncio.TaskGroup() as tasks:
         # One that fails ends them all: the supervisor starts the process again.
         loops = [

@@ -6,7 +6,8 @@ be restarted at any line. The order is what makes it safe:
 1. intent: records of new instances are written, those to stop are marked;
 2. the route is published, and known to the gateways: without what will stop, before it stops;
    with all instances, before anybody reads InService;
-3. the fleet starts and stops; what the gateways still have open invocations with is stopped later;
+3. the fleet starts and stops; what gateways still have open invocations with, or have not all
+   taken out of their tables, is stopped later;
 4. counts and status are written, for the generation that they were computed for.
 """
 
@@ -47,7 +48,7 @@ class RoutePublisher(Protocol):
         ...
 
     def is_draining(self, instance_id: str) -> bool:
-        """Whether a gateway has open invocations with an instance that has left the routes."""
+        """Whether a gateway has, or may yet send, calls to workers of it that left the routes."""
         ...
 
 

@@ -3,22 +3,28 @@
 Serves ``publish.sock``: a gateway that connects gets everything, then every change. Publishing one
 endpoint costs in proportion to that endpoint, not to the table. Gateways report their counters on
 the same connection.
+
+Whoever follows the routes shows its presence (``presence.py``), so that a control process that is
+new, and has not heard of anybody yet, stops nothing that somebody still sends invocations to.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from clary.messages import LineDecoder, ProtocolError, encode_line
 from clary.metrics.registry import NUMBERS, Item, totals
+from clary.presence import FOLLOWERS, present
 from clary.resources.routing_table import EndpointRoute
 from clary.signing.keys import AccessKey, dump_key
 
 ACK_WAIT_S = 1.0
 """How long a publication waits for the gateways, in seconds. One that is slower, or dead, gets the
 whole table when it connects again."""
+
+_log = logging.getLogger(__name__)
 
 
 class Publisher:
@@ -37,8 +43,11 @@ class Publisher:
         self._socket_path = socket_path
         self._life = life
         self._keys = list(keys)
+        self._followers = socket_path.parent / FOLLOWERS
         self._routes: dict[str, EndpointRoute] = {}
         self._version = 0
+        self._left: dict[str, int] = {}
+        """The version that workers of an instance left the routes with."""
         self._gateways: set[Gateway] = set()
         self._server: asyncio.Server | None = None
         self._models: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -68,8 +77,12 @@ class Publisher:
 
     async def publish(self, name: str, route: EndpointRoute | None) -> None:
         """Make a route known, or take it back; return when the gateways have it."""
-        if self._routes.get(name) == route:
+        old = self._routes.get(name)
+        if old == route:
             return
+        stay = set() if route is None else route.workers()
+        for instance_id, _ in (set() if old is None else old.workers()) - stay:
+            self._left[instance_id] = self._version + 1
         if route is None:
             self._routes.pop(name, None)
         else:
@@ -109,12 +122,17 @@ class Publisher:
         place = self._models.get(instance_id, {}).get(name)
         if place is None:
             return True  # no gateway knows it
+        if not self._all_are_here():
+            return False
         gateways = list(self._gateways)
         answers = [gateway.expect_release(instance_id, name) for gateway in gateways]
         await self._tell({"type": "release", "instance": instance_id, "model": name})
-        # They have all acknowledged, and each answers before it does. One that did not is dead, or
-        # gets everything anew when it connects again.
-        is_free = all(not answer.done() or answer.result() for answer in answers)
+        # Each answers before it acknowledges. One that is slow may still send calls; one that has
+        # gone gets everything anew when it connects again.
+        is_free = all(
+            answer.result() if answer.done() else gateway.is_gone
+            for gateway, answer in zip(gateways, answers, strict=True)
+        )
         await self.publish_model(instance_id, name, None if is_free else place)
         return is_free
 
@@ -126,11 +144,21 @@ class Publisher:
             await self._tell({"type": "keys", "keys": [dump_key(key) for key in new]})
 
     def is_draining(self, instance_id: str) -> bool:
-        """Whether a gateway has open invocations with an instance that has left the routes.
+        """Whether somebody has, or may yet send, invocations to workers that left the routes.
 
-        Gateways say so with each acknowledgement, so it is right once ``publish`` has returned.
+        Gateways say what they have open with each acknowledgement. One that has not acknowledged
+        that the workers left, or is alive and not connected, may still send them some.
         """
-        return any(instance_id in gateway.draining for gateway in self._gateways)
+        left_at = self._left.get(instance_id, 0)
+        if any(g.seen < left_at or instance_id in g.draining for g in self._gateways):
+            return True
+        if not self._all_are_here():
+            return True
+        self._left.pop(instance_id, None)
+        return False
+
+    def _all_are_here(self) -> bool:
+        return present(self._followers) <= {gateway.name for gateway in self._gateways}
 
     def reporters(self) -> int:
         """Return how many processes follow the routes, and report what they count."""
@@ -157,10 +185,14 @@ class Publisher:
         gateways = list(self._gateways)
         for gateway in gateways:
             gateway.writer.write(line)
-        with suppress(TimeoutError):
+        version = self._version
+        try:
             async with asyncio.timeout(ACK_WAIT_S):
                 for gateway in gateways:
-                    await gateway.has_seen(self._version)
+                    await gateway.has_seen(version)
+        except TimeoutError:
+            slow = sorted(g.name for g in gateways if g.seen < version and not g.is_gone)
+            _log.warning("%s: no word for %s s; going on", ", ".join(slow), ACK_WAIT_S)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gateway = Gateway(
@@ -213,17 +245,22 @@ class Gateway:
         self._on_model_message = on_model_message
         self._releases: dict[tuple[str, str], asyncio.Future[bool]] = {}
         self.counters: dict[Item, dict[str, int]] = {}
+        self.name = ""
+        """That it shows its presence under."""
         self.draining: list[str] = []
-        self._seen = -1
-        self._is_gone = False
+        self.seen = -1
+        """The newest version that it has acknowledged."""
+        self.is_gone = False
         self._changed = asyncio.Event()
 
     def take(self, message: dict[str, Any]) -> None:
         """Take a line of the gateway's."""
         if message.get("type") == "ack":
             self.draining = message.get("draining", [])
-            self._seen = message["version"]
+            self.seen = message["version"]
             self._changed.set()
+        elif message.get("type") == "follower":
+            self.name = message["name"]
         elif message.get("type") == "draining":
             self.draining = message["instances"]
         elif message.get("type") == "metrics":
@@ -255,11 +292,11 @@ class Gateway:
 
     def gone(self) -> None:
         """Its connection has closed: wait for it no more."""
-        self._is_gone = True
+        self.is_gone = True
         self._changed.set()
 
     async def has_seen(self, version: int) -> None:
         """Return when it has acknowledged a version, or has gone."""
-        while self._seen < version and not self._is_gone:
+        while self.seen < version and not self.is_gone:
             self._changed.clear()
             await self._changed.wait()

@@ -159,6 +159,17 @@ class EndpointRoute:
     """Set for the route of an inference component, which has a name that no endpoint has
     (``inference_component.component_route``)."""
 
+    def workers(self) -> set[tuple[str, str]]:
+        """Return those that take invocations, or copies of them: instance and address."""
+        variants = self.variants if self.shadow is None else (*self.variants, self.shadow)
+        return {
+            (instance.id, worker)
+            for variant in variants
+            for instance in variant.instances
+            for container in instance.containers
+            for worker in container.workers
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return the value as JSON types."""
         return asdict(self)

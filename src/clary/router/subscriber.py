@@ -1,7 +1,8 @@
 """What control tells those who route: routes and keys, kept in memory and as a file.
 
 For every process that has a ``Router`` of its own: gateways, and jobs. Connects to
-``publish.sock``, applies what comes and acknowledges it. Everything is appended to a file of this
+``publish.sock``, applies what comes and acknowledges it; shows its presence, so that control stops
+nothing that it may still send invocations to. Everything is appended to a file of this
 process's own where it has one, so that it serves on after its restart while control is away. A file
 of another life of the server is ignored: its instances are not there any more.
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 from clary.messages import LineDecoder, ProtocolError, encode_line
 from clary.metrics.registry import Registry
+from clary.presence import FOLLOWERS, show_presence
 from clary.resources.routing_table import EndpointRoute
 from clary.router.router import Router
 
@@ -35,6 +37,7 @@ class Subscriber:
         socket_path: Path,
         file: Path | None,
         *,
+        name: str,
         life: str,
         router: Router,
         registry: Registry,
@@ -47,6 +50,7 @@ class Subscriber:
         Args:
             socket_path: ``publish.sock``.
             file: Where this process keeps what it was told; None: nowhere.
+            name: Of this process.
             life: Name of this run of the server.
             router: Gets the routes.
             registry: Its counters are reported each second.
@@ -56,6 +60,7 @@ class Subscriber:
         """
         self._socket_path = socket_path
         self._file = file
+        self._name = name
         self._life = life
         self._router = router
         self._registry = registry
@@ -70,8 +75,12 @@ class Subscriber:
         self._writer: asyncio.StreamWriter | None = None
         router.models.say = router.serverless.say = self.say
 
-    def load(self) -> None:
-        """Start from the file, where there is one of this life."""
+    def start(self) -> None:
+        """Show this process's presence. Begin with the file, where there is one of this life.
+
+        To be called before any invocation is taken; ``run`` comes after it.
+        """
+        show_presence(self._socket_path.parent / FOLLOWERS, self._name)
         if self._file is None:
             return
         try:
@@ -97,6 +106,7 @@ class Subscriber:
     async def _follow(self) -> None:
         reader, writer = await asyncio.open_unix_connection(str(self._socket_path))
         self._writer = writer
+        writer.write(encode_line({"type": "follower", "name": self._name}))
         report = asyncio.create_task(self._report(writer))
         decoder = LineDecoder(limit=1 << 30)
         try:
