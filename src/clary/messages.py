@@ -31,7 +31,7 @@ import json
 import struct
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, cast
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 HEAD = struct.Struct("!BBHIIII")
 HEAD_LENGTH = HEAD.size
@@ -39,9 +39,10 @@ HEAD_LENGTH = HEAD.size
 # Kinds. Router to worker: PING, INVOKE, BODY, CANCEL, CREDIT. Worker to router: the rest.
 HELLO = 1
 """First frame on a connection, from the worker. status: PROTOCOL_VERSION; number: how many
-requests of one connection it may have in progress at once (oldest first), 0 = any number. All
-others on the connection have not been started: they may be sent elsewhere if the worker dies.
-request id: the worker's life, a random number that this process keeps; sessions stick to it."""
+requests of one connection it may have in progress at once (oldest first), 0 = any number.
+request id: the worker's life, a random number that this process keeps; sessions stick to it.
+flags: the connection's place in the worker's status page (``status_page.py``). If the worker dies,
+requests that it had not begun may be sent elsewhere."""
 PING = 2
 """number: anything; comes back in the PONG."""
 PONG = 3
@@ -68,6 +69,8 @@ MORE = 1
 STREAM = 2
 """On REPLY: the parts are yielded by the handler one by one; pass each on at once. On INVOKE: the
 client asked for a response stream."""
+LATE = 4
+"""On INVOKE: the body is sent as it arrives; requests that come later may be begun before this."""
 
 MAX_BODY_PART = 120 * 1024
 """Most bytes of body in a frame that is taken whole. Larger ones are a protocol error."""

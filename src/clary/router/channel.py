@@ -1,8 +1,8 @@
 """A connection to one of our workers: frames over a Unix socket, or TCP across machines.
 
 Connects by itself and again after a loss, for a restarted worker listens at the same address. Keeps
-the invocations that it sent, oldest first, since the order says which of them a dead worker may
-have started (``messages.HELLO``).
+the invocations that it sent, oldest first: a worker begins them in this order, and which one last
+is in its status page, also when it is dead (``status_page.py``).
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from clary.messages import (
     HEAD,
     HELLO,
     INVOKE,
+    LATE,
     MAX_BODY_PART,
     MAX_PIECE,
     MORE,
@@ -33,6 +34,7 @@ from clary.messages import (
 )
 from clary.reading import LongReads, ReadBuffers, widen
 from clary.router.invocation import Invocation, Resubmit
+from clary.status_page import BegunRequests, status_path
 
 RECONNECT_PAUSES_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 WRITE_HIGH_WATER = 1024 * 1024
@@ -80,6 +82,8 @@ class FrameChannel(asyncio.Protocol):
         self._is_waking = False
         self._is_full = False
         self._is_closing = False
+        self._begun: BegunRequests | None = None
+        """What the worker has begun of what came on this connection."""
         self._fault: PlatformFault | None = None
         """Why this side broke the connection."""
         self._connecting: asyncio.Task[None] | None = None
@@ -123,7 +127,7 @@ class FrameChannel(asyncio.Protocol):
         body = invocation.body
         time_left_ms = max(int((invocation.deadline - now) * 1000), 1)
         length = len(body)
-        flags = MORE if invocation.is_streamed else 0
+        flags = MORE | LATE if invocation.is_streamed else 0
         if invocation.wants_stream:
             flags |= STREAM
         if length <= MAX_BODY_PART:
@@ -282,8 +286,19 @@ class FrameChannel(asyncio.Protocol):
                 return
             self.concurrency = frame.number
             self.life = frame.request_id
+            if self.concurrency:
+                self._begun = self._open_page(frame)
         self.is_ready = True
         self._on_ready()
+
+    def _open_page(self, hello: Frame) -> BegunRequests | None:
+        scheme, path, _ = parse_address(self._address)
+        if scheme != "unix":
+            return None  # on another machine
+        try:
+            return BegunRequests(status_path(path), hello.request_id, hello.flags)
+        except OSError:
+            return None  # it was killed just now, or has more connections than places
 
     def pause_writing(self) -> None:
         self._is_full = True
@@ -315,18 +330,16 @@ class FrameChannel(asyncio.Protocol):
         pending, self._pending = self._pending, {}
         blocked, self._blocked = self._blocked, {}
         self.outstanding = 0
-        error: InvocationError = self._fault or WorkerLost(
+        fault, self._fault = self._fault, None
+        error: InvocationError = fault or WorkerLost(
             "The process of the model ended while it worked on the request."
         )
-        self._fault = None
-        started = 0
+        was_begun = self._was_begun(list(pending.values()))
         for invocation in pending.values():
             # Streamed bodies arrive, and long replies leave, out of the order of the queue: they
-            # cannot be sent again themselves, and say nothing of what the handler worked on.
-            if invocation.is_streamed or invocation.is_answering:
-                invocation.on_failure(error)
-            elif self.concurrency == 0 or started < self.concurrency:
-                started += 1
+            # cannot be sent again themselves. And a worker that is alive, for it was this side that
+            # broke the connection, may still begin any.
+            if fault or invocation.is_streamed or invocation.is_answering or was_begun(invocation):
                 invocation.on_failure(error)
             else:
                 self._resubmit(invocation, error)
@@ -334,3 +347,22 @@ class FrameChannel(asyncio.Protocol):
             invocation.on_writable()
         if not self._is_closing:
             self.start()
+
+    def _was_begun(self, pending: list[Invocation]) -> Callable[[Invocation], bool]:
+        """Return what tells whether a worker that has died had begun an invocation."""
+        begun, self._begun = self._begun, None
+        last = None
+        if begun is not None:
+            last = begun.last()
+            begun.close()
+        if last is not None and self.concurrency:
+            return lambda invocation: not _is_after(invocation.request_id, last)
+        # Nobody knows: the oldest, as many as it may have had in progress.
+        oldest = [i for i in pending if not i.is_streamed and not i.is_answering]
+        ids = {i.request_id for i in oldest[: self.concurrency or None]}
+        return lambda invocation: invocation.request_id in ids
+
+
+def _is_after(request_id: int, other: int) -> bool:
+    """Whether an id was given later than another one: they begin anew at 2 ** 32."""
+    return 0 < (request_id - other) & 0xFFFFFFFF < 1 << 31

@@ -21,10 +21,10 @@ class BatchServer(Server):
     """The queue of one worker and the batches made of it."""
 
     def __init__(
-        self, handler: BatchHandler, page: memoryview, loop: asyncio.AbstractEventLoop
+        self, handler: BatchHandler, page: memoryview, life: int, loop: asyncio.AbstractEventLoop
     ) -> None:
         """Prepare, as ``Server``."""
-        super().__init__(handler, page, loop)
+        super().__init__(handler, page, life, loop)
         self._batch_handler = handler
         self._policy = BatchPolicy(handler.batching)
         self._batch: List[Optional[Request]] = []
@@ -33,7 +33,6 @@ class BatchServer(Server):
         self._timer: Optional[asyncio.TimerHandle] = None
         self._took_ns = 0
         self._was_checked = handler.is_checked
-        # Any of a batch may have been started when the worker dies, and it is the oldest ones.
         self.concurrency = handler.batching.max_size
 
     def submit(self, requests: List[Request]) -> None:
@@ -76,6 +75,7 @@ class BatchServer(Server):
             request = queue.popleft()
             if request[2] > now:  # else the router has answered for us
                 batch.append(request)
+                self._page[request[5]] = request[1]
         if not batch:
             return
         self._is_draining = True

@@ -13,6 +13,7 @@ from clary.messages import (
     CREDIT,
     HELLO,
     INVOKE,
+    LATE,
     MAX_BODY_PART,
     MORE,
     PING,
@@ -24,14 +25,15 @@ from clary.messages import (
     encode_frame,
 )
 from clary.reading import LongReads, ReadBuffers, widen
+from clary.status_page import NO_PLACE
 from clary.worker.handlers.base import Reply
 from clary.worker.replies import LargeReply
 from clary.worker.streams import OpenStream, Stream
 
 WRITE_HIGH_WATER = 1024 * 1024
 
-Request = Tuple["Connection", int, int, bytes, bytes]
-"""Connection, request id, deadline (ns, monotonic), meta, body."""
+Request = Tuple["Connection", int, int, bytes, bytes, int]
+"""Connection, request id, deadline (ns, monotonic), meta, body, place in the status page."""
 
 
 class Calls(Protocol):
@@ -73,8 +75,10 @@ class Connection(asyncio.Protocol):
         self._transport: Optional[asyncio.Transport] = None
         self._decoder = FrameDecoder()
         self._long = LongReads(self, server.buffers)
-        self._arriving: Dict[int, Tuple[int, bytes, List[bytes]]] = {}
-        """Requests whose bodies are not whole yet: deadline, meta, parts."""
+        self._arriving: Dict[int, Tuple[int, bytes, List[bytes], int]] = {}
+        """Requests whose bodies are not whole yet: deadline, meta, parts, place."""
+        self.place = NO_PLACE
+        """Index of the status page where it is written which request was begun last."""
         self._large: Dict[int, LargeReply] = {}
         self.streams: Dict[int, OpenStream] = {}
         self.is_full = False
@@ -155,6 +159,7 @@ class Connection(asyncio.Protocol):
             encode_frame(
                 HELLO,
                 self._server.life,
+                flags=self.place,
                 status=PROTOCOL_VERSION,
                 number=self._server.concurrency,
             )
@@ -174,9 +179,10 @@ class Connection(asyncio.Protocol):
             if kind == INVOKE:
                 deadline = now + number * 1_000_000
                 if flags & MORE:
-                    self._arriving[request_id] = (deadline, meta, [body])
+                    place = NO_PLACE if flags & LATE else self.place
+                    self._arriving[request_id] = (deadline, meta, [body], place)
                 else:
-                    requests.append((self, request_id, deadline, meta, body))
+                    requests.append((self, request_id, deadline, meta, body, self.place))
             elif kind == BODY:
                 arriving = self._arriving.get(request_id)
                 if arriving is None:
@@ -184,8 +190,8 @@ class Connection(asyncio.Protocol):
                 arriving[2].append(body)
                 if not flags & MORE:
                     del self._arriving[request_id]
-                    deadline, meta, parts = arriving
-                    requests.append((self, request_id, deadline, meta, b"".join(parts)))
+                    deadline, meta, parts, place = arriving
+                    requests.append((self, request_id, deadline, meta, b"".join(parts), place))
             elif kind == PING:
                 self.write(encode_frame(PONG, request_id, status=200, number=number))
             elif kind == CANCEL:

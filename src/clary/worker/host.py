@@ -17,6 +17,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from clary.messages import ProtocolError, encode_line, parse_address
+from clary.status_page import read_page
 from clary.worker.host_clients import Client, Clients
 from clary.worker.log_watch import LogWatch, open_log
 from clary.worker.memory import memory_kib
@@ -24,7 +25,6 @@ from clary.worker.model_watch import ModelWatch
 from clary.worker.probes import FrameProbe, HttpProbe
 from clary.worker.reasons import HOST_PREFIX, describe_ending
 from clary.worker.spec import ContainerSpec, InstanceSpec, WorkerFiles
-from clary.worker.status_page import read_page
 from clary.worker.usage import UsageMeter
 from clary.worker.watching import (
     Action,

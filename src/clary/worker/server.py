@@ -14,13 +14,13 @@ side by side, and with the calls.
 
 import asyncio
 import contextlib
-import os
 import time
 from collections import deque
 from typing import Callable, Deque, Dict, Iterator, List, Optional, Set
 
 from clary.messages import HEAD, MAX_BODY_PART, REPLY
 from clary.reading import ReadBuffers
+from clary.status_page import FIRST_PLACE, NO_PLACE, WORDS
 from clary.worker.connection import Connection, Request
 from clary.worker.handlers.base import Handler
 from clary.worker.streams import OpenStream, Outlet, Stream
@@ -52,12 +52,15 @@ def without_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 class Server:
     """The queue of one worker and the calls of its handler."""
 
-    def __init__(self, handler: Handler, page: memoryview, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, handler: Handler, page: memoryview, life: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
         """Prepare; ``connection`` is the protocol factory for the listening socket.
 
         Args:
             handler: A loaded handler.
             page: As ``status_page.create_page`` made it.
+            life: For the HELLO, and in the page.
             loop: The loop that will run this.
         """
         self._handler = handler
@@ -70,7 +73,8 @@ class Server:
         """Generators whose next part there is room for."""
         self._is_pumping = False
         self.is_async = handler.is_async
-        self.life = int.from_bytes(os.urandom(4), "big") or 1
+        self.life = life
+        self._free_places = list(reversed(range(FIRST_PLACE, WORDS)))
         self.concurrency = 0 if handler.is_async else 1
         """For the HELLO."""
         self.buffers = ReadBuffers()
@@ -96,15 +100,20 @@ class Server:
 
     def add(self, connection: Connection) -> None:
         self._connections.add(connection)
+        if self._free_places:
+            connection.place = self._free_places.pop()
+            self._page[connection.place] = 0
 
     def remove(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        if connection.place != NO_PLACE:
+            self._free_places.append(connection.place)
         self._keep(lambda request: request[0] is not connection)
 
     def submit(self, requests: List[Request]) -> None:
         """Take requests, whole and in order; calls the handler when nothing else waits."""
         if self.is_async:
-            for connection, request_id, _, meta, body in requests:
+            for connection, request_id, _, meta, body, _ in requests:
                 connection.tasks[request_id] = self._loop.create_task(
                     self._run(connection, request_id, meta, body)
                 )
@@ -138,10 +147,11 @@ class Server:
         _no_running_loop(None)  # as without_loop(), which would cost half a microsecond
         try:
             while queue:
-                connection, request_id, deadline, meta, body = queue.popleft()
+                connection, request_id, deadline, meta, body, place = queue.popleft()
                 if deadline <= start:
                     continue  # the router has answered for us
                 page[0] = start
+                page[place] = request_id
                 status, meta, result = invoke(meta, body)
                 if isinstance(result, Stream):
                     self._open(connection, request_id, result)

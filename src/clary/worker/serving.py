@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 
+from clary.status_page import create_page
 from clary.worker.batch_server import BatchServer
 from clary.worker.handlers.base import HandlerFailed
 from clary.worker.handlers.batches import BatchingHandler
@@ -23,7 +24,6 @@ from clary.worker.handlers.loading import load_functions
 from clary.worker.handlers.traces import format_trace
 from clary.worker.server import Server
 from clary.worker.spec import ContainerSpec, InstanceSpec, WorkerFiles
-from clary.worker.status_page import create_page
 from clary.worker.waiting import remember_modules, wait_for_model
 
 EXIT_LOAD_FAILED = 3
@@ -47,7 +47,8 @@ def run_handler(spec: InstanceSpec, container: ContainerSpec, files: WorkerFiles
         container = assigned
     loop = _new_loop()
     asyncio.set_event_loop(loop)
-    page = create_page(files.status)
+    life = int.from_bytes(os.urandom(4), "big") or 1
+    page = create_page(files.status, life)
     # Only now that the page is there does the host send the signal.
     try:
         handler = load_functions(container, loop.run_until_complete)
@@ -57,9 +58,9 @@ def run_handler(spec: InstanceSpec, container: ContainerSpec, files: WorkerFiles
     if container.multi_model or container.template:
         remember_modules(files)
     server = (
-        BatchServer(handler, page, loop)
+        BatchServer(handler, page, life, loop)
         if isinstance(handler, BatchingHandler) and handler.is_batching
-        else Server(handler, page, loop)
+        else Server(handler, page, life, loop)
     )
     loop.run_until_complete(_serve(server, files.socket))
     loop.close()

@@ -8,6 +8,8 @@ import json
 import os
 from typing import Any, Dict, NamedTuple, Tuple
 
+from clary.status_page import status_path
+
 
 class ContainerSpec(NamedTuple):
     """One container of the model."""
@@ -65,7 +67,7 @@ class WorkerFiles:
         prefix = f"c{container_index}" if container_index else ""
         base = os.path.join(run_dir, f"{prefix}w{worker_index}")
         self.socket = base + ".sock"
-        self.status = base + ".status"
+        self.status = status_path(self.socket)
         self.failure = base + ".failure"
         self.address = base + ".address"
 

@@ -12,8 +12,8 @@ import os
 import sys
 from typing import List, Optional
 
+from clary.status_page import create_page
 from clary.worker.spec import ContainerSpec, WorkerFiles
-from clary.worker.status_page import create_page
 
 SEEN_MODULES = "modules"
 """File in the run directory: libraries that models of this instance have imported."""

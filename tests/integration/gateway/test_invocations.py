@@ -1,6 +1,9 @@
 """Invocations through a gateway to real workers: answers, errors, kills, queues, cancels."""
 
 import json
+import os
+import signal
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
@@ -24,6 +27,25 @@ async def transform_fn(model, data, content_type, accept):
     return data, content_type
 """
 """Answers when as many calls are open as each says."""
+
+NOTES = """
+import os
+
+def model_fn(model_dir):
+    return None
+
+def note(data):
+    file = os.open("{done}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(file, data + b"\\n")
+    os.close(file)
+    if data == b"die":
+        os._exit(1)
+
+def transform_fn(model, data, content_type, accept):
+    note(data)
+    return data, content_type
+"""
+"""Writes down what it does."""
 
 SLEEP, KILL, RAISE = "test/sleep", "test/kill", "test/raise"
 
@@ -110,6 +132,37 @@ def test_when_a_worker_is_killed_only_the_request_in_work_fails(make_gateway, ma
     status, kind, answer = error_of(slow())
     assert (status, kind, answer["OriginalStatusCode"]) == (424, "ModelError", 0)
     assert [wait()[2] for wait in queued] == [b"%d" % i for i in range(5)]
+
+
+def test_what_a_killed_worker_had_not_begun_goes_elsewhere_and_nothing_runs_twice(
+    make_gateway, make_worker, tmp_path
+):
+    """Answers of short calls leave together, so that some have been done and are not told yet."""
+    done = tmp_path / "done"
+    code = NOTES.format(done=done)
+    gateway = make_gateway()
+    worker, other = make_worker(code), make_worker(code)
+    gateway.route("echo", worker.address)
+    assert invoke(gateway, "echo", b"warm")[2] == b"warm"
+    counters = gateway.registry.variant("echo", "AllTraffic")
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    bodies = [b"before-0", b"before-1", b"before-2", b"die", b"after-0", b"after-1"]
+    waits = []
+    for body in bodies:
+        waits.append(in_background(lambda body=body: invoke(gateway, "echo", body)))
+        wait_for(lambda: counters.invocations == 1 + len(waits), "the call to be sent")
+    gateway.route("echo", worker.address, other.address)
+    os.kill(worker.process.pid, signal.SIGCONT)
+    answers = {body: wait() for body, wait in zip(bodies, waits, strict=True)}
+
+    assert worker.process.wait(10) == 1
+    assert error_of(answers[b"die"])[:2] == (424, "ModelError")
+    for body in (b"after-0", b"after-1"):
+        assert answers[body][2] == body
+    for body in (b"before-0", b"before-1", b"before-2"):
+        assert answers[body][2] == body or error_of(answers[body])[:2] == (424, "ModelError")
+    assert Counter(done.read_bytes().split()) == Counter([b"warm", *bodies])
+    assert other.process.poll() is None
 
 
 def test_a_restarted_worker_is_found_again_and_calls_wait_for_it(make_gateway, make_worker):

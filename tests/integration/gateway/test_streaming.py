@@ -12,6 +12,7 @@ from clary.messages import (
     CANCEL,
     CREDIT,
     INVOKE,
+    LATE,
     MAX_BODY_PART,
     MORE,
     PING,
@@ -116,7 +117,7 @@ def test_a_long_request_body_is_passed_on_and_answered_by_a_stream(streaming_gat
     with streaming_gateway.connect() as client:
         client.stream("peer", bytes(MEBIBYTE))
         request = frame = peer.read()
-        assert request.flags == MORE | STREAM
+        assert request.flags == MORE | STREAM | LATE
         received = 0
         while frame.flags & MORE:
             frame = peer.read()

@@ -85,6 +85,18 @@ def test_what_waits_together_is_answered_by_one_call(instance: Instance) -> None
     assert calls(instance) == [8, 8, 4]
 
 
+def test_all_of_a_batch_that_ends_the_worker_was_begun_and_nothing_after_it(
+    instance: Instance,
+) -> None:
+    client = ready(instance)
+    page = client.begun()
+    client.send(frames([[[0, 100 if i == 2 else i]] for i in range(20)]))
+    with pytest.raises(ConnectionError):
+        client.reply()
+    assert page.last() == 1007
+    page.close()
+
+
 def test_without_the_variables_nothing_is_batched(instance: Instance) -> None:
     client = instance.ready(RECORDING)
     assert client.hello.number == 1

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from clary.messages import (
+    BODY,
     CANCEL,
     CREDIT,
+    INVOKE,
+    LATE,
     MAX_BODY_PART,
     MORE,
     PING,
@@ -17,7 +20,9 @@ from clary.messages import (
     PROTOCOL_VERSION,
     REPLY_WINDOW,
     encode_frame,
+    encode_meta,
 )
+from clary.status_page import FIRST_PLACE, NO_PLACE, WORDS
 from instances import ECHO, Instance, an_instance, wait_for
 
 
@@ -182,6 +187,86 @@ def test_queued_requests_of_a_lost_connection_are_not_called(instance: Instance)
     assert client.invoke("last")[2] == b"last"
     # The end of the connection is seen at the loop's next turn, after a call or two.
     assert calls.read_text().split().count("slow") < 5
+
+
+MORTAL = """
+import os
+
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, data, content_type, accept):
+    if data == b"die":
+        os._exit(1)
+    return data, "a/b"
+"""
+
+
+def test_which_request_was_begun_last_is_known_when_the_worker_is_dead(instance: Instance) -> None:
+    client = instance.ready(MORTAL)
+    other = instance.client()
+    page, others_page = client.begun(), other.begun()
+    assert (page.last(), others_page.last()) == (0, 0)
+    other.invoke(b"hello", content_type="a/b")
+    meta = encode_meta({"content-type": "a/b"})
+    bodies = [b"short", b"died of it later", b"die", b"not begun"]
+    client.send(
+        b"".join(
+            encode_frame(INVOKE, 2**32 - 2 + n, number=60_000, meta=meta, body=body)
+            for n, body in enumerate(bodies[:2])
+        )
+    )
+    for _ in range(2):
+        client.reply()
+    assert page.last() == 2**32 - 1
+    client.send(
+        b"".join(
+            encode_frame(INVOKE, n, number=60_000, meta=meta, body=body)
+            for n, body in enumerate(bodies[2:])
+        )
+    )
+    with pytest.raises(ConnectionError):
+        client.reply()
+    instance.wait_for_restart()
+
+    assert page.last() == 0
+    assert others_page.last() == 1
+    page.close()
+    others_page.close()
+
+
+def test_a_request_whose_body_comes_late_is_not_noted(instance: Instance) -> None:
+    """Others that were sent after it may have been begun before it."""
+    client = instance.ready(MORTAL)
+    page = client.begun()
+    meta = encode_meta({"content-type": "a/b"})
+    client.send(encode_frame(INVOKE, 1, flags=MORE | LATE, number=60_000, meta=meta))
+    client.send(encode_frame(INVOKE, 2, number=60_000, meta=meta, body=b"x"))
+    assert client.reply()[0] == 2
+    client.send(encode_frame(BODY, 1, body=b"late"))
+    assert client.reply()[0] == 1
+    assert page.last() == 2
+    client.send(encode_frame(INVOKE, 3, flags=MORE, number=60_000, meta=meta))
+    client.send(encode_frame(BODY, 3, body=b"long"))
+    assert client.reply()[0] == 3
+    assert page.last() == 3
+    page.close()
+
+
+def test_more_connections_than_the_page_has_places(instance: Instance) -> None:
+    instance.ready(MORTAL)
+    clients = [instance.client() for _ in range(WORDS)]
+    without = [client for client in clients if client.hello.flags == NO_PLACE]
+    assert len(without) >= WORDS - (WORDS - FIRST_PLACE)
+    places = [client.hello.flags for client in clients if client not in without]
+    assert len(set(places)) == len(places)
+    for client in (clients[0], without[0]):
+        assert client.invoke(b"x", content_type="a/b")[0] == 200
+    with pytest.raises(OSError, match="no place"):
+        without[0].begun()
+    for client in clients:
+        client.close()
+    wait_for(lambda: instance.client().hello.flags != NO_PLACE, "a place to be free")
 
 
 def test_pings_are_answered_between_calls(instance: Instance) -> None:

@@ -10,10 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clary.messages import MAX_BODY_PART, MORE, PART, REPLY, REPLY_WINDOW, FrameDecoder
+from clary.status_page import (
+    FIRST_PLACE,
+    NO_PLACE,
+    WORDS,
+    BegunRequests,
+    create_page,
+    read_page,
+)
 from clary.worker.reasons import describe_ending, log_tail, shorten
 from clary.worker.replies import LargeReply
 from clary.worker.spec import WorkerFiles, parse_spec
-from clary.worker.status_page import create_page, read_page
 
 
 def a_spec(**members: Any) -> dict[str, Any]:
@@ -56,6 +63,39 @@ def test_the_status_page_is_seen_by_others(tmp_path: Path) -> None:
     assert read_page(path) == (0, 0)
     page[0], page[1] = 2**63, 7
     assert read_page(path) == (2**63, 7)
+
+
+def test_what_was_begun_is_that_of_one_life_and_one_place(tmp_path: Path) -> None:
+    path = str(tmp_path / "w0.status")
+    page = create_page(path, 5)
+    page[FIRST_PLACE], page[FIRST_PLACE + 1] = 17, 2**32 - 1
+    one, other = (BegunRequests(path, 5, FIRST_PLACE + n) for n in (0, 1))
+    stranger = BegunRequests(path, 6, FIRST_PLACE)
+    assert (one.last(), other.last(), stranger.last()) == (17, 2**32 - 1, None)
+
+    os.unlink(path)
+    create_page(path, 6)
+    assert one.last() == 17  # also when the next worker is there
+
+    for begun in (one, other, stranger):
+        begun.close()
+
+
+def test_a_page_that_was_made_shorter_tells_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "w0.status")
+    create_page(path, 5)
+    begun = BegunRequests(path, 5, FIRST_PLACE)
+    os.truncate(path, 40)
+    assert begun.last() is None
+    begun.close()
+
+
+@pytest.mark.parametrize("place", [0, NO_PLACE, WORDS, 255])
+def test_a_connection_without_a_place_is_told_nothing(tmp_path: Path, place: int) -> None:
+    path = str(tmp_path / "w0.status")
+    create_page(path, 5)
+    with pytest.raises(OSError, match="no place"):
+        BegunRequests(path, 5, place)
 
 
 @given(size=st.integers(MAX_BODY_PART + 1, 3_000_000), credits=st.lists(st.integers(1, 500_000)))
