@@ -47,7 +47,7 @@ class Publisher:
         self._routes: dict[str, EndpointRoute] = {}
         self._version = 0
         self._left: dict[str, int] = {}
-        """The version that workers of an instance left the routes with."""
+        """The version that workers of an instance left the routes with, if not all know it yet."""
         self._gateways: set[Gateway] = set()
         self._server: asyncio.Server | None = None
         self._models: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -152,10 +152,7 @@ class Publisher:
         left_at = self._left.get(instance_id, 0)
         if any(g.seen < left_at or instance_id in g.draining for g in self._gateways):
             return True
-        if not self._all_are_here():
-            return True
-        self._left.pop(instance_id, None)
-        return False
+        return not self._all_are_here()
 
     def _all_are_here(self) -> bool:
         return present(self._followers) <= {gateway.name for gateway in self._gateways}
@@ -193,6 +190,8 @@ class Publisher:
         except TimeoutError:
             slow = sorted(g.name for g in gateways if g.seen < version and not g.is_gone)
             _log.warning("%s: no word for %s s; going on", ", ".join(slow), ACK_WAIT_S)
+        else:
+            self._left = {id: left_at for id, left_at in self._left.items() if left_at > version}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gateway = Gateway(
