@@ -240,8 +240,8 @@ def test_groups_and_events_survive_the_server(tmp_path: Path) -> None:
         server.start()
         server.wait_for_status("talker", "InService")
 
-        # Of a host that was killed nobody notes any more when its log's end was written: it is shown
-        # once it has been still for a while.
+        # Nobody notes any more when the end of a killed host's log was written: it is shown once it
+        # has been still for a while.
         wait_for(
             lambda: messages(logs, "talker", '"kept too"') == ["kept too"], what="the last line"
         )

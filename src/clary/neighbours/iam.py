@@ -1,4 +1,7 @@
-"""What IAM has here beyond moto: every policy of AWS can be attached, and everything is allowed."""
+"""What IAM has here beyond moto: every policy of AWS can be attached, and everything is allowed.
+
+And a policy that is attached cannot be deleted, as on AWS.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -7,6 +10,7 @@ from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
 from moto.iam.aws_managed_policies import aws_managed_policies_data
+from moto.iam.exceptions import DeleteConflictException
 from moto.iam.models import AWSManagedPolicy, IAMBackend
 from moto.iam.responses import IamResponse
 
@@ -40,6 +44,15 @@ class IamOperations(IamResponse):
         if self._get_param("PolicyArn") in role.managed_policies:
             return EmptyResult()  # moto counts it twice
         return super().attach_role_policy()
+
+    def delete_policy(self) -> ActionResult:
+        arn = self._get_param("PolicyArn")
+        backend = self.backend
+        entities = (*backend.roles.values(), *backend.users.values(), *backend.groups.values())
+        # moto deletes it, and leaves the attachments behind.
+        if any(arn in getattr(entity, "managed_policies", ()) for entity in entities):
+            raise DeleteConflictException("Cannot delete a policy attached to entities.")
+        return super().delete_policy()
 
     def simulate_principal_policy(self) -> ActionResult:
         return self._allow_all()

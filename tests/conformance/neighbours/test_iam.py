@@ -84,6 +84,28 @@ def test_a_policy_of_ones_own_must_be_there(iam, role):
         iam.attach_role_policy(RoleName=role, PolicyArn="arn:aws:iam::123456789012:policy/none")
 
 
+@pytest.mark.parametrize("kind", ["role", "user", "group"])
+def test_a_policy_that_is_attached_cannot_be_deleted(iam, role, kind):
+    name = role if kind == "role" else f"{kind}-{uuid.uuid4().hex[:12]}"
+    if kind == "user":
+        iam.create_user(UserName=name)
+    elif kind == "group":
+        iam.create_group(GroupName=name)
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*"}]}
+    document["Statement"][0]["Resource"] = "*"
+    arn = iam.create_policy(PolicyName=f"of-{name}", PolicyDocument=json.dumps(document))["Policy"][
+        "Arn"
+    ]
+    whose = {f"{kind.title()}Name": name}
+    getattr(iam, f"attach_{kind}_policy")(**whose, PolicyArn=arn)
+    with pytest.raises(iam.exceptions.DeleteConflictException, match="attached to entities"):
+        iam.delete_policy(PolicyArn=arn)
+    getattr(iam, f"detach_{kind}_policy")(**whose, PolicyArn=arn)
+    iam.delete_policy(PolicyArn=arn)
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_policy(PolicyArn=arn)
+
+
 def test_the_policies_of_aws_are_listed(iam):
     pages = iam.get_paginator("list_policies").paginate(Scope="AWS")
     names = {policy["PolicyName"] for page in pages for policy in page["Policies"]}
