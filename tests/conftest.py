@@ -4,8 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from server import Server
+
+# The same examples in each run, however slow the machine is; "explore" looks for others.
+settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", settings.get_profile("suite"), derandomize=False)
+settings.load_profile("suite")
 
 ORDER = ("acceptance", "docs", "conformance", "integration", "unit")
 """Long modules first: a process that is given one last would work alone while others are done."""
