@@ -9,7 +9,8 @@ import asyncio
 from clary.gateway.requests import Request, Responder
 
 MAX_COPIED = 16 * 1024
-"""Pieces shorter than this are copied into their chunk; longer ones are written beside it."""
+"""Pieces shorter than this are copied into their chunk, or behind their head; longer ones are
+written beside it."""
 
 
 class AnsweringConnection(asyncio.Protocol):
@@ -51,7 +52,10 @@ class AnsweringConnection(asyncio.Protocol):
             self._finish()
 
     def start(self, head: bytes, *, chunked: bool) -> None:
-        """Send the head of a response whose body comes by ``send``."""
+        """Send the head of a response whose body comes by ``send``.
+
+        The beginning of a body that is not chunked may stand behind the head.
+        """
         self._is_chunked_reply = chunked
         if self._transport is not None:
             self._transport.write(head)

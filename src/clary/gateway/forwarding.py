@@ -9,6 +9,7 @@ import asyncio
 import time
 from typing import NamedTuple
 
+from clary.gateway.answering import MAX_COPIED
 from clary.gateway.clockwork import Clockwork
 from clary.gateway.faults import service_fault
 from clary.gateway.guard import Guard
@@ -272,8 +273,9 @@ class ForwardExchange(Exchange):
         self._has_whole_body = False
         self._is_started = False
         self._held = b""
-        """Head of a response of known length, until the first of its body is there. Clients take
-        a head without its body for an empty answer, when the process behind dies in between."""
+        """Head of a response of known length, until the first of its body is there, and both leave
+        in one write. Clients take a head without its body for an empty answer, when the process
+        behind, or this one, dies in between."""
 
     def has_ended(self) -> bool:
         """Whether nothing more is wanted of the upstream."""
@@ -377,9 +379,13 @@ class ForwardExchange(Exchange):
         self._client.start(head, chunked=chunked)
 
     def on_data(self, data: bytes) -> None:
-        if self._held:
+        if not self._held:
+            self._client.send(data)
+        elif len(data) < MAX_COPIED:
+            self._start(self._held + data)
+        else:
             self._start(self._held)
-        self._client.send(data)
+            self._client.send(data)
         if self._client.is_full and self.connection is not None:
             self.connection.pause_reading()
 

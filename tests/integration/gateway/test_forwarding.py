@@ -45,8 +45,43 @@ class DyingProcess:
                 connection.sendall(answer)
 
 
-def ask(path, request):
-    """Return all that a gateway before the process at ``path`` answers to a request."""
+class Told:
+    """Passes all on to another thing."""
+
+    def __init__(self, other):
+        self._other = other
+
+    def __getattr__(self, name):
+        return getattr(self._other, name)
+
+
+class Client(Told):
+    """A client's connection of a gateway; notes what it writes at a time."""
+
+    def __init__(self, connection, writes):
+        super().__init__(connection)
+        self._writes = writes
+
+    def connection_made(self, transport):
+        self._other.connection_made(Transport(transport, self._writes))
+
+
+class Transport(Told):
+    def __init__(self, transport, writes):
+        super().__init__(transport)
+        self._writes = writes
+
+    def write(self, data):
+        self._writes.append(data)
+        self._other.write(data)
+
+
+def ask(path, request, writes=None):
+    """Return all that a gateway before the process at ``path`` answers to a request.
+
+    What it writes at a time is added to ``writes``.
+    """
+    writes = [] if writes is None else writes
 
     async def run():
         loop = asyncio.get_running_loop()
@@ -59,7 +94,7 @@ def ask(path, request):
             life="test",
             on_demand={},
         )
-        server = await loop.create_server(front.connect, "127.0.0.1", 0)
+        server = await loop.create_server(lambda: Client(front.connect(), writes), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(request)
         answer = await asyncio.wait_for(reader.read(), 10)
@@ -113,3 +148,11 @@ def test_a_body_that_breaks_off_has_less_than_was_announced(path):
     with DyingProcess(path, HEAD + b"who"):
         answer = ask(path, request_of(b"CreateModel"))
     assert not answer.endswith(b"whole")
+
+
+def test_a_head_leaves_with_its_body(path):
+    """The gateway may be killed too, between two writes."""
+    writes = []
+    with DyingProcess(path, HEAD + b"whole"):
+        answer = ask(path, request_of(b"CreateModel"), writes)
+    assert writes == [answer]
