@@ -28,7 +28,7 @@ from clary.messages import (
     encode_frame,
     encode_meta,
 )
-from clary.status_page import BegunRequests, status_path
+from clary.status_page import PageReader, status_path
 
 WORKER_DIR = Path(clary.__file__).parent / "worker"
 HOST_MAIN = WORKER_DIR / "host_main.py"
@@ -93,10 +93,10 @@ class Client:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def begun(self) -> BegunRequests:
+    def page(self) -> PageReader:
         """What tells which request of this connection was begun last."""
         path = status_path(self.socket.getpeername())
-        return BegunRequests(path, self.hello.request_id, self.hello.flags)
+        return PageReader(path, self.hello.request_id, self.hello.flags)
 
     def frame(self) -> Frame:
         """The next frame; ConnectionError at the end of the connection."""

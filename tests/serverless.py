@@ -9,6 +9,7 @@ from server import IMAGE, ROLE, Contents, Server, wait_for
 CODE = """
 import json
 import os
+import signal
 import time
 
 def model_fn(model_dir):
@@ -23,7 +24,9 @@ def transform_fn(model, data, content_type, accept):
         open(rest + ".begun", "w").close()
         while not os.path.exists(rest + ".over"):
             time.sleep(0.01)
-    elif word == "take":
+    elif word in ("take", "grab"):
+        if word == "grab":
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         model["held"] = bytearray(os.urandom(1024 * 1024)) * int(rest)
         for _ in range(100):
             time.sleep(0.1)

@@ -13,7 +13,8 @@ also where no answer came::
     | start of the current call, ns, or 0   | calls so far   | the worker's   | of no account  |
     |                                       |                | life           |                |
     +---------------------------------------+----------------+----------------+----------------+
-    | id of the request begun last, for each place that a connection can have (HELLO tells it) |
+    | memory in MB that it has exceeded,    | id of the request begun last, for each place     |
+    | or 0 (the host writes that)           | that a connection can have (HELLO tells it)      |
 
 in native byte order. Standard library only, Python 3.9: workers import this.
 """
@@ -22,13 +23,15 @@ import errno
 import mmap
 import os
 import struct
-from typing import List, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 WORDS = 32
 SIZE = 8 * WORDS
 NO_PLACE = 3
 """Index of what is written for connections without a place, and never read."""
-FIRST_PLACE = 4
+MEMORY_LIMIT = 4
+"""Index of the memory that a worker may have, once it has taken more and is killed for it."""
+FIRST_PLACE = 5
 _PAGE = struct.Struct(f"={WORDS}Q")
 
 
@@ -72,8 +75,38 @@ def read_page(path: str) -> Optional[Tuple[int, int]]:
     return None if words is None else (words[0], words[1])
 
 
-class BegunRequests:
-    """Which request of a connection a worker began last, for who sent it.
+def memory_exceeded(limit_mb: int) -> str:
+    """Return what a client is told of a worker that was killed for its memory."""
+    return (
+        f"The model took more memory than the {limit_mb} MB of its serverless variant "
+        "(MemorySizeInMB); its worker is stopped."
+    )
+
+
+def note_memory_limit(path: str, limit_mb: int) -> None:
+    """Tell routers why a worker is about to be killed.
+
+    Raises:
+        OSError: It has no page.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(descriptor, struct.pack("=Q", limit_mb), 8 * MEMORY_LIMIT)
+    finally:
+        os.close(descriptor)
+
+
+class Remains(NamedTuple):
+    """What a worker that has died tells of its end."""
+
+    last_begun: int
+    """Id of the request that it began last of those that came on one connection; 0: none."""
+    memory_limit_mb: int
+    """The memory that it was killed for exceeding; 0: it was not."""
+
+
+class PageReader:
+    """Reads a worker's page, for who sends it requests on one connection.
 
     The file stays open, because a worker that is started again has another one at the same path.
     It is read and not mapped, because the model's process could make it shorter.
@@ -96,15 +129,15 @@ class BegunRequests:
         self._life = life
         self._place = place
 
-    def last(self) -> Optional[int]:
-        """Return the id of the request that was begun last, 0 for none; None: it is not known."""
+    def read(self) -> Optional[Remains]:
+        """Return what the page says; None: it is not known."""
         try:
             words = _words(os.pread(self._file, SIZE, 0))
         except OSError:
             return None
         if words is None or words[2] != self._life:
             return None
-        return words[self._place]
+        return Remains(words[self._place], words[MEMORY_LIMIT])
 
     def close(self) -> None:
         """Close the file."""

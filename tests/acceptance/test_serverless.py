@@ -138,17 +138,22 @@ def test_provisioned_workers_stay(server: Server) -> None:
     assert outcome(server, "warm", "hello") == "ok"
 
 
-def test_a_model_that_takes_too_much_memory_is_killed_and_the_call_says_so(server: Server) -> None:
-    deploy_serverless(server, "greedy")
-    before = call(server, "greedy")["pid"]
+@pytest.mark.parametrize("how", ["take", "grab"])
+def test_a_model_that_takes_too_much_memory_is_killed_and_the_call_says_so(
+    server: Server, how: str
+) -> None:
+    """Also when it is deaf to what its host tells it."""
+    name = f"greedy-{how}"
+    deploy_serverless(server, name)
+    before = call(server, name)["pid"]
 
     with pytest.raises(ClientError) as caught:
-        call(server, "greedy", "take 1500")
+        call(server, name, f"{how} 1500")
 
     assert caught.value.response["Error"]["Code"] == "ModelError"
     assert "more memory than the 1024 MB" in caught.value.response["OriginalMessage"]
-    wait_for(lambda: before not in workers(server, "greedy"), what="the worker to be killed")
-    assert call(server, "greedy")["said"] == "hello"
+    wait_for(lambda: before not in workers(server, name), what="the worker to be killed")
+    assert call(server, name)["said"] == "hello"
 
 
 def test_a_model_that_cannot_be_loaded_fails_the_endpoint(server: Server) -> None:

@@ -34,7 +34,7 @@ from clary.messages import (
 )
 from clary.reading import LongReads, ReadBuffers, widen
 from clary.router.invocation import Invocation, Resubmit
-from clary.status_page import BegunRequests, status_path
+from clary.status_page import PageReader, Remains, memory_exceeded, status_path
 
 RECONNECT_PAUSES_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 WRITE_HIGH_WATER = 1024 * 1024
@@ -82,8 +82,8 @@ class FrameChannel(asyncio.Protocol):
         self._is_waking = False
         self._is_full = False
         self._is_closing = False
-        self._begun: BegunRequests | None = None
-        """What the worker has begun of what came on this connection."""
+        self._page: PageReader | None = None
+        """Tells what the worker had begun when it dies, and possibly why it died."""
         self._fault: PlatformFault | None = None
         """Why this side broke the connection."""
         self._connecting: asyncio.Task[None] | None = None
@@ -286,17 +286,16 @@ class FrameChannel(asyncio.Protocol):
                 return
             self.concurrency = frame.number
             self.life = frame.request_id
-            if self.concurrency:
-                self._begun = self._open_page(frame)
+            self._page = self._open_page(frame)
         self.is_ready = True
         self._on_ready()
 
-    def _open_page(self, hello: Frame) -> BegunRequests | None:
+    def _open_page(self, hello: Frame) -> PageReader | None:
         scheme, path, _ = parse_address(self._address)
         if scheme != "unix":
             return None  # on another machine
         try:
-            return BegunRequests(status_path(path), hello.request_id, hello.flags)
+            return PageReader(status_path(path), hello.request_id, hello.flags)
         except OSError:
             return None  # it was killed just now, or has more connections than places
 
@@ -330,11 +329,14 @@ class FrameChannel(asyncio.Protocol):
         pending, self._pending = self._pending, {}
         blocked, self._blocked = self._blocked, {}
         self.outstanding = 0
+        remains = None
+        if self._page is not None:
+            remains = self._page.read()
+            self._page.close()
+            self._page = None
         fault, self._fault = self._fault, None
-        error: InvocationError = fault or WorkerLost(
-            "The process of the model ended while it worked on the request."
-        )
-        was_begun = self._was_begun(list(pending.values()))
+        error: InvocationError = fault or WorkerLost(_reason(remains))
+        was_begun = self._was_begun(list(pending.values()), remains)
         for invocation in pending.values():
             # Streamed bodies arrive, and long replies leave, out of the order of the queue: they
             # cannot be sent again themselves. And a worker that is alive, for it was this side that
@@ -348,19 +350,22 @@ class FrameChannel(asyncio.Protocol):
         if not self._is_closing:
             self.start()
 
-    def _was_begun(self, pending: list[Invocation]) -> Callable[[Invocation], bool]:
+    def _was_begun(
+        self, pending: list[Invocation], remains: Remains | None
+    ) -> Callable[[Invocation], bool]:
         """Return what tells whether a worker that has died had begun an invocation."""
-        begun, self._begun = self._begun, None
-        last = None
-        if begun is not None:
-            last = begun.last()
-            begun.close()
-        if last is not None and self.concurrency:
-            return lambda invocation: not _is_after(invocation.request_id, last)
+        if remains is not None and self.concurrency:
+            return lambda invocation: not _is_after(invocation.request_id, remains.last_begun)
         # Nobody knows: the oldest, as many as it may have had in progress.
         oldest = [i for i in pending if not i.is_streamed and not i.is_answering]
         ids = {i.request_id for i in oldest[: self.concurrency or None]}
         return lambda invocation: invocation.request_id in ids
+
+
+def _reason(remains: Remains | None) -> str:
+    if remains is not None and remains.memory_limit_mb:
+        return memory_exceeded(remains.memory_limit_mb)
+    return "The process of the model ended while it worked on the request."
 
 
 def _is_after(request_id: int, other: int) -> bool:

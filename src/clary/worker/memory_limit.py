@@ -3,7 +3,8 @@
 The host looks at how much its workers take (``host.py``), for an allocation that fails inside a
 library ends in many ways, and few that explain themselves. The signal it sends becomes an exception
 in whatever the main thread does: the call that took the memory fails with a text that says so. Half
-a second later the process is killed, whether it took heed or not.
+a second later the process is killed, whether it took heed or not; routers find the reason in its
+status page.
 """
 
 import os
@@ -11,6 +12,7 @@ import signal
 from types import FrameType
 from typing import Optional
 
+from clary.status_page import memory_exceeded
 from clary.worker.scaled_watch import MEMORY_SIGNAL
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -28,10 +30,7 @@ def obey_limit(limit_mb: int) -> None:
     """Have the signal raise. To be called on the main thread."""
 
     def tell(number: int, frame: Optional[FrameType]) -> None:
-        raise MemoryLimitExceeded(
-            f"The model took more memory than the {limit_mb} MB of its serverless variant "
-            "(MemorySizeInMB); its worker is stopped."
-        )
+        raise MemoryLimitExceeded(memory_exceeded(limit_mb))
 
     signal.signal(MEMORY_SIGNAL, tell)
 

@@ -4,6 +4,7 @@ What it adds to ``Host``: requests to scale, the template process (``template.py
 the memory of its workers ten times a second. What to do is decided in ``scaled_watch.py``.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -14,6 +15,7 @@ import time
 from typing import Any, Dict, Optional, Tuple
 
 from clary.messages import LineDecoder, ProtocolError
+from clary.status_page import note_memory_limit
 from clary.worker.host import Host
 from clary.worker.host_clients import Client
 from clary.worker.memory_limit import resident_mb
@@ -86,6 +88,8 @@ class ScaledHost(Host):
             is_alive = True
             memory_mb = sum(map(resident_mb, _family(worker.pid))) if limit_mb else 0
             if limit_mb and memory_mb > limit_mb:
+                with contextlib.suppress(OSError):  # it does not take calls yet
+                    note_memory_limit(self._files(key).status, limit_mb)
                 self._act(self._scaled.over_limit(key, memory_mb, limit_mb, now))
         if (
             self._has_template

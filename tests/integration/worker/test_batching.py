@@ -89,11 +89,11 @@ def test_all_of_a_batch_that_ends_the_worker_was_begun_and_nothing_after_it(
     instance: Instance,
 ) -> None:
     client = ready(instance)
-    page = client.begun()
+    page = client.page()
     client.send(frames([[[0, 100 if i == 2 else i]] for i in range(20)]))
     with pytest.raises(ConnectionError):
         client.reply()
-    assert page.last() == 1007
+    assert page.read().last_begun == 1007
     page.close()
 
 

@@ -205,8 +205,8 @@ def transform_fn(model, data, content_type, accept):
 def test_which_request_was_begun_last_is_known_when_the_worker_is_dead(instance: Instance) -> None:
     client = instance.ready(MORTAL)
     other = instance.client()
-    page, others_page = client.begun(), other.begun()
-    assert (page.last(), others_page.last()) == (0, 0)
+    page, others_page = client.page(), other.page()
+    assert (page.read().last_begun, others_page.read().last_begun) == (0, 0)
     other.invoke(b"hello", content_type="a/b")
     meta = encode_meta({"content-type": "a/b"})
     bodies = [b"short", b"died of it later", b"die", b"not begun"]
@@ -218,7 +218,7 @@ def test_which_request_was_begun_last_is_known_when_the_worker_is_dead(instance:
     )
     for _ in range(2):
         client.reply()
-    assert page.last() == 2**32 - 1
+    assert page.read().last_begun == 2**32 - 1
     client.send(
         b"".join(
             encode_frame(INVOKE, n, number=60_000, meta=meta, body=body)
@@ -229,8 +229,8 @@ def test_which_request_was_begun_last_is_known_when_the_worker_is_dead(instance:
         client.reply()
     instance.wait_for_restart()
 
-    assert page.last() == 0
-    assert others_page.last() == 1
+    assert page.read().last_begun == 0
+    assert others_page.read().last_begun == 1
     page.close()
     others_page.close()
 
@@ -238,18 +238,18 @@ def test_which_request_was_begun_last_is_known_when_the_worker_is_dead(instance:
 def test_a_request_whose_body_comes_late_is_not_noted(instance: Instance) -> None:
     """Others that were sent after it may have been begun before it."""
     client = instance.ready(MORTAL)
-    page = client.begun()
+    page = client.page()
     meta = encode_meta({"content-type": "a/b"})
     client.send(encode_frame(INVOKE, 1, flags=MORE | LATE, number=60_000, meta=meta))
     client.send(encode_frame(INVOKE, 2, number=60_000, meta=meta, body=b"x"))
     assert client.reply()[0] == 2
     client.send(encode_frame(BODY, 1, body=b"late"))
     assert client.reply()[0] == 1
-    assert page.last() == 2
+    assert page.read().last_begun == 2
     client.send(encode_frame(INVOKE, 3, flags=MORE, number=60_000, meta=meta))
     client.send(encode_frame(BODY, 3, body=b"long"))
     assert client.reply()[0] == 3
-    assert page.last() == 3
+    assert page.read().last_begun == 3
     page.close()
 
 
@@ -263,7 +263,7 @@ def test_more_connections_than_the_page_has_places(instance: Instance) -> None:
     for client in (clients[0], without[0]):
         assert client.invoke(b"x", content_type="a/b")[0] == 200
     with pytest.raises(OSError, match="no place"):
-        without[0].begun()
+        without[0].page()
     for client in clients:
         client.close()
     wait_for(lambda: instance.client().hello.flags != NO_PLACE, "a place to be free")

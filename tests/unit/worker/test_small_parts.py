@@ -14,8 +14,9 @@ from clary.status_page import (
     FIRST_PLACE,
     NO_PLACE,
     WORDS,
-    BegunRequests,
+    PageReader,
     create_page,
+    note_memory_limit,
     read_page,
 )
 from clary.worker.reasons import describe_ending, log_tail, shorten
@@ -69,24 +70,36 @@ def test_what_was_begun_is_that_of_one_life_and_one_place(tmp_path: Path) -> Non
     path = str(tmp_path / "w0.status")
     page = create_page(path, 5)
     page[FIRST_PLACE], page[FIRST_PLACE + 1] = 17, 2**32 - 1
-    one, other = (BegunRequests(path, 5, FIRST_PLACE + n) for n in (0, 1))
-    stranger = BegunRequests(path, 6, FIRST_PLACE)
-    assert (one.last(), other.last(), stranger.last()) == (17, 2**32 - 1, None)
+    one, other = (PageReader(path, 5, FIRST_PLACE + n) for n in (0, 1))
+    stranger = PageReader(path, 6, FIRST_PLACE)
+    assert (one.read(), other.read(), stranger.read()) == ((17, 0), (2**32 - 1, 0), None)
 
     os.unlink(path)
     create_page(path, 6)
-    assert one.last() == 17  # also when the next worker is there
+    assert one.read() == (17, 0)  # also when the next worker is there
 
     for begun in (one, other, stranger):
         begun.close()
 
 
+def test_the_host_says_why_it_kills_a_worker(tmp_path: Path) -> None:
+    path = str(tmp_path / "w0.status")
+    with pytest.raises(OSError, match="No such file"):
+        note_memory_limit(path, 1024)
+    page = create_page(path, 5)
+    reader = PageReader(path, 5, FIRST_PLACE)
+    page[FIRST_PLACE] = 3
+    note_memory_limit(path, 1024)
+    assert reader.read() == (3, 1024)
+    reader.close()
+
+
 def test_a_page_that_was_made_shorter_tells_nothing(tmp_path: Path) -> None:
     path = str(tmp_path / "w0.status")
     create_page(path, 5)
-    begun = BegunRequests(path, 5, FIRST_PLACE)
+    begun = PageReader(path, 5, FIRST_PLACE)
     os.truncate(path, 40)
-    assert begun.last() is None
+    assert begun.read() is None
     begun.close()
 
 
@@ -95,7 +108,7 @@ def test_a_connection_without_a_place_is_told_nothing(tmp_path: Path, place: int
     path = str(tmp_path / "w0.status")
     create_page(path, 5)
     with pytest.raises(OSError, match="no place"):
-        BegunRequests(path, 5, place)
+        PageReader(path, 5, place)
 
 
 @given(size=st.integers(MAX_BODY_PART + 1, 3_000_000), credits=st.lists(st.integers(1, 500_000)))
