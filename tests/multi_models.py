@@ -89,6 +89,10 @@ class MultiModelEndpoint:
             rows = json.loads(reply.read())["models"]
         return {row["model"]: row for row in rows}
 
+    def told(self, model: str, member: str) -> Any:
+        """Return a member of what the server tells of a model; None before it has heard of it."""
+        return self.models().get(model, {}).get(member)
+
     def loaded(self) -> set[str]:
         """Return the names of the models that are loaded now."""
         return {name for name, row in self.models().items() if row["state"] == "loaded"}

@@ -141,7 +141,7 @@ def test_a_model_with_an_open_call_is_not_unloaded(many):
     call = threading.Thread(target=lambda: answers.append(many.invoke(slow, b"[1.5]")))
     call.start()
     try:
-        wait_for(lambda: many.models()[slow]["calls"] == 2, what="the call")
+        wait_for(lambda: many.told(slow, "calls") == 2, what="the call")
         for n in range(5):
             many.invoke(many.put_named(f"pushes-{n}.tar.gz"))
             assert slow in many.loaded() or not call.is_alive()
@@ -291,7 +291,7 @@ def test_a_load_goes_on_when_s3_comes_back(tmp_path):
         try:
             with ThreadPoolExecutor(1) as pool:
                 call = pool.submit(endpoint.invoke, cold)
-                wait_for(lambda: endpoint.models()[cold]["state"] == "loading", what="the load")
+                wait_for(lambda: endpoint.told(cold, "state") == "loading", what="the load")
                 assert endpoint.invoke(warm) == before
                 assert not call.done()
                 os.kill(objects, signal.SIGKILL)  # another one takes its place
