@@ -28,14 +28,18 @@ def present(directory: Path) -> set[str]:
     """Return the names that processes are alive under."""
     if not directory.exists():
         return set()
-    return {file.name for file in directory.iterdir() if _is_locked(file)}
+    return {file.name for file in directory.iterdir() if is_locked(file)}
 
 
-def _is_locked(file: Path) -> bool:
-    descriptor = os.open(file, os.O_RDONLY)
+def is_locked(file: Path) -> bool:
+    """Whether a process holds a lock on a file, of whatever kind; False where there is none."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        descriptor = os.open(file, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # also where the file system has no locks: nobody can say that it is not
         return True
     finally:
         os.close(descriptor)

@@ -1,6 +1,8 @@
-"""Removes what is too old or too much of logs' files. Blocks: call it in a thread."""
+"""Removes what is too old or too much of logs' files. Blocks: call it in a thread.
 
-import fcntl
+Instance hosts and their workers hold a lock on the logs that they have open.
+"""
+
 import os
 import time
 from pathlib import Path
@@ -8,28 +10,14 @@ from pathlib import Path
 from clary.log_times import cut, older_path, read_ends, times_path
 from clary.logs.places import LogPlaces
 from clary.logs.retention_rule import KeptFile, choose_removals
-
-
-def is_in_use(path: Path) -> bool:
-    """Whether an instance host or one of its workers has a log open: they hold a lock on it."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(file)
-    return False
+from clary.presence import is_locked
 
 
 def trim_files(places: LogPlaces, group: str, *, before_ms: int | None, max_bytes: int) -> None:
     """Remove files of a group that are too old, and the oldest while it has too many bytes."""
     files = []
     for file in places.files(group):
-        in_use = is_in_use(file.path)
+        in_use = is_locked(file.path)
         for path, used in ((file.path, in_use), (Path(older_path(str(file.path))), False)):
             try:
                 state = path.stat()
@@ -53,7 +41,7 @@ def delete_stream(path: Path) -> None:
     """Remove the log of a stream with all that belongs to it; empty it while it is written to."""
     older = Path(older_path(str(path)))
     remove_file(older)
-    if is_in_use(path):
+    if is_locked(path):
         os.truncate(path, 0)
     else:
         remove_file(path)

@@ -6,7 +6,7 @@ import pytest
 
 from clary.log_times import older_path, read_ends
 from clary.logs.file_streams import FileStream
-from clary.logs.upkeep import is_in_use
+from clary.presence import is_locked
 from instances import an_instance, wait_for
 
 TALKER = """
@@ -37,12 +37,12 @@ def test_the_host_notes_what_its_workers_write(directory: Path) -> None:
         client.invoke("hello")
         wait_for(lambda: "hello" in lines(instance.log_file), "the line to be noted")
         assert lines(instance.log_file) == ["loaded", "hello"]
-        assert is_in_use(instance.log_file)
+        assert is_locked(instance.log_file)
         instance.stop()
     ends = read_ends(str(instance.log_file))
     assert ends is not None
     assert ends[1][0] == instance.log_file.stat().st_size
-    assert not is_in_use(instance.log_file)
+    assert not is_locked(instance.log_file)
 
 
 def test_the_host_cuts_a_log_that_is_too_long(directory: Path) -> None:
