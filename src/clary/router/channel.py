@@ -336,12 +336,12 @@ class FrameChannel(asyncio.Protocol):
             self._page = None
         fault, self._fault = self._fault, None
         error: InvocationError = fault or WorkerLost(_reason(remains))
-        was_begun = self._was_begun(list(pending.values()), remains)
-        for invocation in pending.values():
+        begun = self._begun(pending, remains)
+        for request_id, invocation in pending.items():
             # Streamed bodies arrive, and long replies leave, out of the order of the queue: they
             # cannot be sent again themselves. And a worker that is alive, for it was this side that
             # broke the connection, may still begin any.
-            if fault or invocation.is_streamed or invocation.is_answering or was_begun(invocation):
+            if fault or invocation.is_streamed or invocation.is_answering or request_id in begun:
                 invocation.on_failure(error)
             else:
                 self._resubmit(invocation, error)
@@ -350,16 +350,13 @@ class FrameChannel(asyncio.Protocol):
         if not self._is_closing:
             self.start()
 
-    def _was_begun(
-        self, pending: list[Invocation], remains: Remains | None
-    ) -> Callable[[Invocation], bool]:
-        """Return what tells whether a worker that has died had begun an invocation."""
+    def _begun(self, pending: dict[int, Invocation], remains: Remains | None) -> set[int]:
+        """Return the requests that a worker which has died had begun, or may have begun."""
         if remains is not None and self.concurrency:
-            return lambda invocation: not _is_after(invocation.request_id, remains.last_begun)
+            return {id for id in pending if not _is_after(id, remains.last_begun)}
         # Nobody knows: the oldest, as many as it may have had in progress.
-        oldest = [i for i in pending if not i.is_streamed and not i.is_answering]
-        ids = {i.request_id for i in oldest[: self.concurrency or None]}
-        return lambda invocation: invocation.request_id in ids
+        oldest = [id for id, i in pending.items() if not (i.is_streamed or i.is_answering)]
+        return set(oldest[: self.concurrency or None])
 
 
 def _reason(remains: Remains | None) -> str:

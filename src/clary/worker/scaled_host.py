@@ -88,9 +88,11 @@ class ScaledHost(Host):
             is_alive = True
             memory_mb = sum(map(resident_mb, _family(worker.pid))) if limit_mb else 0
             if limit_mb and memory_mb > limit_mb:
-                with contextlib.suppress(OSError):  # it does not take calls yet
-                    note_memory_limit(self._files(key).status, limit_mb)
-                self._act(self._scaled.over_limit(key, memory_mb, limit_mb, now))
+                actions = self._scaled.over_limit(key, memory_mb, limit_mb, now)
+                if actions:
+                    with contextlib.suppress(OSError):  # it has no page yet, and takes no calls
+                        note_memory_limit(self._files(key).status, limit_mb)
+                self._act(actions)
         if (
             self._has_template
             and self._template is None
