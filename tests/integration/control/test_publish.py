@@ -146,7 +146,7 @@ async def test_a_new_control_process_stops_nothing_before_it_has_heard_of_all(si
     await other.connect()
     assert publisher.is_draining("b")
     other.acknowledge("b")
-    await asyncio.sleep(0.02)
+    await site.until_nobody_can_send_to("c")
     assert publisher.is_draining("b")
     other.say(type="draining", instances=[])
     await site.until_nobody_can_send_to("b")
@@ -169,6 +169,8 @@ async def test_without_followers_there_is_nobody_to_wait_for(site: Site) -> None
 @with_site
 async def test_one_that_is_slow_may_still_send_to_what_has_left(site: Site) -> None:
     publisher = site.publisher
+    heard = asyncio.Event()
+    publisher.on_needs = lambda report: heard.set()
     slow = site.follower()
     await publisher.start()
     await publisher.publish("e", a_route("a", "b"))
@@ -180,7 +182,8 @@ async def test_one_that_is_slow_may_still_send_to_what_has_left(site: Site) -> N
 
     assert publisher.is_draining("b")
     slow.acknowledge()  # of what it knew before
-    await asyncio.sleep(0.02)
+    slow.say(type="needs")
+    await asyncio.wait_for(heard.wait(), 10)
     assert publisher.is_draining("b")
     assert not publisher.is_draining("c")
     await slow.hear("route")
