@@ -21,8 +21,8 @@ from clary.resources.routing_table import EndpointRoute
 from clary.signing.keys import AccessKey, dump_key
 
 ACK_WAIT_S = 1.0
-"""How long a publication waits for the gateways, in seconds. One that is slower, or dead, gets the
-whole table when it connects again."""
+"""How long a publication waits for the gateways, in seconds. One that is slower hears of it later;
+one that has died gets the whole table when it connects again."""
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 from moto.core.responses import ActionResult, EmptyResult
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 from moto.iam.exceptions import DeleteConflictException
-from moto.iam.models import AWSManagedPolicy, IAMBackend
+from moto.iam.models import AWSManagedPolicy, Group, IAMBackend, Role, User
 from moto.iam.responses import IamResponse
 
 from clary.neighbours.calls import MANAGED_POLICY, Call
@@ -48,9 +48,13 @@ class IamOperations(IamResponse):
     def delete_policy(self) -> ActionResult:
         arn = self._get_param("PolicyArn")
         backend = self.backend
-        entities = (*backend.roles.values(), *backend.users.values(), *backend.groups.values())
+        entities: tuple[Role | User | Group, ...] = (
+            *backend.roles.values(),
+            *backend.users.values(),
+            *backend.groups.values(),
+        )
         # moto deletes it, and leaves the attachments behind.
-        if any(arn in getattr(entity, "managed_policies", ()) for entity in entities):
+        if any(arn in entity.managed_policies for entity in entities):
             raise DeleteConflictException("Cannot delete a policy attached to entities.")
         return super().delete_policy()
 
