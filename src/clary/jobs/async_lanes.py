@@ -25,10 +25,11 @@ class Place:
 
     __slots__ = ("instance", "is_alone", "variant")
 
-    def __init__(self, variant: Variant, instance: Instance, *, is_alone: bool = False) -> None:
+    def __init__(self, variant: Variant, instance: Instance) -> None:
         self.variant = variant
         self.instance = instance
-        self.is_alone = is_alone
+        self.is_alone = False
+        """Whether the instance gets no other call meanwhile."""
 
 
 _Waiting = deque[asyncio.Future[Place]]
