@@ -15,7 +15,7 @@ from autoscaling_cases import activities, names, wait_for_activities
 from clary.api.coverage import coverage
 from components import ComponentEndpoint
 from handlers import ECHO
-from server import IMAGE, ROLE, Server
+from server import IMAGE, ROLE, Server, wait_for
 
 SERVICES = ("application-autoscaling", "cloudwatch", "logs")
 RESOURCE = names("paged")
@@ -210,9 +210,17 @@ def test_pages_of_two_are_the_whole_list(server: Server, service: str, operation
     method = next(
         name for name, shape in client.meta.method_to_api_mapping.items() if shape == operation
     )
-    (whole,) = client.get_paginator(method).paginate(**parameters)
+    paginator = client.get_paginator(method)
     size = {} if operation in UNPAGED_SIZE else {"PageSize": 2}
-    pages = list(client.get_paginator(method).paginate(**parameters, PaginationConfig=size))
+
+    def read() -> tuple[Any, list[Any]] | None:
+        """The whole list and its pages, of a time when no job, endpoint or alarm changed."""
+        (before,) = paginator.paginate(**parameters)
+        pages = list(paginator.paginate(**parameters, PaginationConfig=size))
+        (after,) = paginator.paginate(**parameters)
+        return (before, pages) if before[key] == after[key] else None
+
+    whole, pages = wait_for(read, what="a list that stays as it is")
     items = [item for page in pages for item in page[key]]
     if operation == "GetMetricData":  # a page has two points, of one metric or of two
         values = [v for item in items for v in zip(item["Timestamps"], item["Values"], strict=True)]
